@@ -1,0 +1,218 @@
+"""Benchmark cases: one TOML card each, naming a property, its input, settings, references and tolerances.
+
+The card of ``reference_data/<material>/<case>.toml`` has the identifier ``<material>/<case>``. Reading cases needs
+neither torch nor ASE, so that the leaderboard can show them without either.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mace_ft_bench import paths
+from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
+from mace_ft_bench.toml_schema import parse, read_toml
+
+ReferenceKind = Literal["dft", "experiment", "published_model"]
+
+
+@dataclass(frozen=True)
+class BulkStructure:
+    """A crystal made by :func:`ase.build.bulk`."""
+
+    element: str
+    """Chemical symbol or formula."""
+    lattice: str
+    """Crystal structure as ASE names it, for example ``bcc``."""
+    a: float
+    """Lattice constant [Angstrom]."""
+    cubic: bool = True
+    """Whether the conventional cubic cell is built."""
+    repeat: tuple[int, int, int] = (1, 1, 1)
+    """Supercell size."""
+    builder: Literal["bulk"] = "bulk"
+
+
+@dataclass(frozen=True)
+class OrientedStructure:
+    """A cubic crystal whose cell vectors lie along given directions, made by :mod:`ase.lattice.cubic`."""
+
+    builder: Literal["oriented"]
+    element: str
+    """Chemical symbol."""
+    lattice: Literal["sc", "bcc", "fcc", "diamond"]
+    """Cubic lattice."""
+    a: float
+    """Lattice constant [Angstrom]."""
+    directions: tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
+    """Miller directions of the three cell vectors, in the order given (also left-handed)."""
+    size: tuple[int, int, int] = (1, 1, 1)
+    """Repetitions along each direction."""
+
+
+@dataclass(frozen=True)
+class FileStructure:
+    """A structure file beside the cards."""
+
+    builder: Literal["file"]
+    file: str
+    """Path relative to ``reference_data/structures``."""
+
+
+@dataclass(frozen=True)
+class FramesInput:
+    """Labelled frames of a dataset card."""
+
+    dataset: str
+    """Name of the dataset card."""
+    split: str
+    """Name of the split."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One scored or shown error of a case."""
+
+    label: str
+    """How people call it, for example ``C11``."""
+    unit: str
+    """Unit of the error."""
+    tolerance: float
+    """Error [unit] at which the score of this metric is one half; positive."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Values of one source; ``scored`` marks the one that errors are taken against."""
+
+    label: str
+    """Name shown in tables."""
+    kind: ReferenceKind
+    """What produced the values."""
+    level_of_theory: str
+    """Functional and code, or ``experiment``."""
+    source: str
+    """Where the numbers are published."""
+    values: dict[str, float | list[float]] = field(default_factory=dict)
+    """Field name (with its unit) -> number or curve."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """Errors against the scored reference where only those were published."""
+    doi: str = ""
+    scored: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A benchmark case."""
+
+    title: str
+    """One line for tables."""
+    property: str
+    """Name of the property module that computes it."""
+    structure: BulkStructure | OrientedStructure | FileStructure | None = None
+    """What to compute on, or ..."""
+    frames: FramesInput | None = None
+    """... labelled frames to compare with."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the property; checked by its module."""
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    """Error name -> label, unit, tolerance. Only these are scored; none means the case is shown but not scored."""
+    references: tuple[Reference, ...] = ()
+    """Sources, at most one of them scored."""
+    description: str = ""
+    """What it tests and how, for people."""
+    id: str = ""
+    """``<material>/<case>``; taken from the path."""
+
+    @property
+    def material(self) -> str:
+        """First part of the identifier."""
+        return self.id.split("/")[0]
+
+    @property
+    def scored_reference(self) -> Reference | None:
+        """The reference that errors are taken against, if any."""
+        return next((reference for reference in self.references if reference.scored), None)
+
+    def content_hash(self) -> str:
+        """Return a hash of all that determines the errors: property, input, settings, scored reference."""
+        reference = self.scored_reference
+        content = {
+            "property": self.property,
+            "structure": asdict(self.structure) if self.structure else None,
+            "frames": asdict(self.frames) if self.frames else None,
+            "settings": self.settings,
+            "reference": reference.values if reference else None,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_case(path: Path, *, root: Path) -> Case:
+    """Read one card.
+
+    Parameters
+    ----------
+    path
+        The TOML file.
+    root
+        The folder that holds the materials; the identifier is the path relative to it.
+
+    Raises
+    ------
+    CardError
+        If the card is malformed.
+    """
+    identifier = path.relative_to(root).with_suffix("").as_posix()
+    table = read_toml(path)
+    if "id" in table:
+        raise CardError(f'{path} sets "id".', fix="remove it: the identifier is the path.")
+    case = parse({**table, "id": identifier}, Case, where=str(path))
+    _check(case, path)
+    return case
+
+
+def _check(case: Case, path: Path) -> None:
+    if (case.structure is None) == (case.frames is None):
+        raise CardError(f"{path} needs exactly one of [structure] and [frames].", fix="give one of them.")
+    scored = [reference.label for reference in case.references if reference.scored]
+    if len(scored) > 1:
+        raise CardError(f"{path} scores against {len(scored)} references: {scored}.", fix="mark one as scored.")
+    if any(reference.kind == "published_model" for reference in case.references if reference.scored):
+        raise CardError(f"{path} scores against a published model.", fix="score against DFT or experiment.")
+    if case.metrics and case.frames is None and not scored:
+        raise CardError(f"{path} has metrics but no scored reference.", fix="mark one reference as scored = true.")
+    bad = [name for name, metric in case.metrics.items() if not metric.tolerance > 0]
+    if bad:
+        raise CardError(f"{path}: tolerance of {bad} is not positive.", fix="give the error that scores one half.")
+
+
+def load_cases(root: Path | None = None) -> dict[str, Case]:
+    """Return all cases by identifier, sorted; ``datasets`` and ``structures`` folders hold no cases."""
+    root = root or paths.reference_data()
+    files = [
+        path
+        for path in sorted(root.glob("*/*.toml"))
+        if path.parent.name not in {"datasets", "structures"}
+    ]
+    cases = [load_case(path, root=root) for path in files]
+    return {case.id: case for case in cases}
+
+
+def select_cases(patterns: list[str], root: Path | None = None) -> list[Case]:
+    """Return the cases that match any shell pattern, in order of their identifiers.
+
+    Raises
+    ------
+    UnknownNameError
+        If a pattern matches nothing.
+    """
+    cases = load_cases(root)
+    for pattern in patterns:
+        if not fnmatch.filter(cases, pattern):
+            raise UnknownNameError(f'No case matches "{pattern}".', fix=suggestion(pattern, cases))
+    return [case for name, case in cases.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
