@@ -23,7 +23,10 @@ Every exception states what is wrong and ends with what to do about it::
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class MaceFtBenchError(Exception):

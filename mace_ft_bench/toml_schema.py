@@ -6,14 +6,22 @@ import dataclasses
 import tomllib
 import types
 import typing
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mace_ft_bench.errors import CardError, suggestion
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 T = TypeVar("T")
+
+
+class StrictTable:
+    """Base of the dataclasses that files are parsed into: unknown keys are errors."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -50,14 +58,10 @@ def parse(table: dict[str, Any], schema: type[T], *, where: str) -> T:
         Naming every offending key, with the nearest known key for an unknown one.
     """
     try:
-        return _adapter(schema).validate_python(table)
+        return TypeAdapter(schema).validate_python(table)
     except ValidationError as error:
         problems = [_describe(item, schema) for item in error.errors(include_url=False)]
         raise CardError(f"{where} is not valid: {'; '.join(problems)}", fix=f"edit {where}.") from error
-
-
-def _adapter(schema: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(schema)
 
 
 def _describe(item: Any, schema: type[Any]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails differs between releases

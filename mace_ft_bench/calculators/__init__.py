@@ -1,0 +1,1 @@
+"""Calculators behind one call: serving MACE models and peers through ASE."""

@@ -1,0 +1,1 @@
+"""Datasets: cards, readers, labelled frames, splits."""

@@ -1,0 +1,1 @@
+"""Training: recipes in, checked weights and a model card out."""

@@ -1,0 +1,1 @@
+"""Scores, tables, figures and the page; reads records, computes nothing expensive."""

@@ -1,0 +1,1 @@
+"""Properties of materials, computed with any ASE calculator; one module each."""

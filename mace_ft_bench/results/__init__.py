@@ -1,0 +1,1 @@
+"""Cases, records, the store and the runner."""

@@ -10,18 +10,21 @@ import fnmatch
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from mace_ft_bench import paths
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
-from mace_ft_bench.toml_schema import parse, read_toml
+from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ReferenceKind = Literal["dft", "experiment", "published_model"]
 
 
 @dataclass(frozen=True)
-class BulkStructure:
+class BulkStructure(StrictTable):
     """A crystal made by :func:`ase.build.bulk`."""
 
     element: str
@@ -38,7 +41,7 @@ class BulkStructure:
 
 
 @dataclass(frozen=True)
-class OrientedStructure:
+class OrientedStructure(StrictTable):
     """A cubic crystal whose cell vectors lie along given directions, made by :mod:`ase.lattice.cubic`."""
 
     builder: Literal["oriented"]
@@ -55,7 +58,7 @@ class OrientedStructure:
 
 
 @dataclass(frozen=True)
-class FileStructure:
+class FileStructure(StrictTable):
     """A structure file beside the cards."""
 
     builder: Literal["file"]
@@ -64,7 +67,7 @@ class FileStructure:
 
 
 @dataclass(frozen=True)
-class FramesInput:
+class FramesInput(StrictTable):
     """Labelled frames of a dataset card."""
 
     dataset: str
@@ -74,7 +77,7 @@ class FramesInput:
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(StrictTable):
     """One scored or shown error of a case."""
 
     label: str
@@ -86,7 +89,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Reference:
+class Reference(StrictTable):
     """Values of one source; ``scored`` marks the one that errors are taken against."""
 
     label: str
@@ -107,7 +110,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(StrictTable):
     """A benchmark case."""
 
     title: str
@@ -129,12 +132,12 @@ class Case:
     id: str = ""
     """``<material>/<case>``; taken from the path."""
 
-    @property
+    @cached_property
     def material(self) -> str:
         """First part of the identifier."""
         return self.id.split("/")[0]
 
-    @property
+    @cached_property
     def scored_reference(self) -> Reference | None:
         """The reference that errors are taken against, if any."""
         return next((reference for reference in self.references if reference.scored), None)
@@ -194,11 +197,7 @@ def _check(case: Case, path: Path) -> None:
 def load_cases(root: Path | None = None) -> dict[str, Case]:
     """Return all cases by identifier, sorted; ``datasets`` and ``structures`` folders hold no cases."""
     root = root or paths.reference_data()
-    files = [
-        path
-        for path in sorted(root.glob("*/*.toml"))
-        if path.parent.name not in {"datasets", "structures"}
-    ]
+    files = [path for path in sorted(root.glob("*/*.toml")) if path.parent.name not in {"datasets", "structures"}]
     cases = [load_case(path, root=root) for path in files]
     return {case.id: case for case in cases}
 

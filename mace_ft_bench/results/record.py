@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mace_ft_bench.toml_schema import parse
+from mace_ft_bench.toml_schema import StrictTable, parse
 
 Status = Literal["ok", "unconverged", "unstable", "unsupported", "missing_data", "error"]
 
@@ -21,7 +21,7 @@ RETRIED: frozenset[Status] = frozenset({"error", "missing_data"})
 
 
 @dataclass(frozen=True)
-class Provenance:
+class Provenance(StrictTable):
     """What produced a record."""
 
     model_sha256: str = ""
@@ -39,7 +39,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(StrictTable):
     """One (model, case) attempt.
 
     ``result`` holds the fields of the property's result dataclass as plain data; ``errors`` holds signed errors by
