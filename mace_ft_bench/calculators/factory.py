@@ -1,0 +1,137 @@
+"""One call from a name or a path to an ASE calculator."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
+from mace_ft_bench.zoo.registry import find_model
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+    from mace_ft_bench.zoo.card import ModelCard
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "float64")
+
+
+def get_calculator(
+    name_or_path: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    head: str | None = None,
+    trust: bool = False,
+) -> Calculator:
+    """Return an ASE calculator.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a model (:func:`mace_ft_bench.list_models`), or path of a ``.safetensors`` or ``.model`` file.
+    device
+        ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+    dtype
+        ``float64`` (the default for MACE models) or ``float32`` (faster; fit for molecular dynamics).
+    head
+        Name of the head of a model with several.
+    trust
+        Allow unpickling a ``.model`` file, which runs whatever code its author put in. Never needed for names.
+
+    Raises
+    ------
+    UnknownNameError
+        If the model, head, device or dtype does not exist; with a suggestion.
+    UntrustedFileError
+        If a ``.model`` file is given without ``trust=True``.
+    ChecksumError
+        If weights differ from their card.
+    CheckpointError
+        If a file cannot be read.
+    MissingDependencyError
+        If the model needs a package that is not installed.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from mace_ft_bench import get_calculator
+    >>> atoms = bulk("Mo")
+    >>> atoms.calc = get_calculator("mo-ft")
+    >>> energy = atoms.get_potential_energy()
+    """
+    resolved = resolve_device(device)
+    if dtype is not None:
+        _check_option("dtype", dtype, DTYPES)
+    if is_path(name_or_path):
+        return _from_file(Path(name_or_path), resolved, dtype, head, trust=trust)
+    card = find_model(str(name_or_path))
+    if card.kind == "factory":
+        return _from_factory(card, resolved, dtype, head)
+    return _mace(_load_weights(card.verified_path(), trust=False), card.name, resolved, dtype, head)
+
+
+def is_path(name_or_path: str | Path) -> bool:
+    """Whether a model is given by path rather than by name."""
+    path = Path(name_or_path)
+    return isinstance(name_or_path, Path) or path.suffix in {".safetensors", ".model"} or len(path.parts) > 1
+
+
+def _from_file(path: Path, device: str, dtype: str | None, head: str | None, *, trust: bool) -> Calculator:
+    if not path.is_file():
+        raise UnknownNameError(f"{path} does not exist.", fix="check the path; names are listed by `mfb models`.")
+    return _mace(_load_weights(path, trust=trust), path.stem, device, dtype, head)
+
+
+def _load_weights(path: Path, *, trust: bool) -> Any:  # noqa: ANN401 - a torch module; torch is not imported here
+    from mace_ft_bench.zoo import checkpoint  # noqa: PLC0415 - imports torch and mace
+
+    if path.suffix == ".safetensors":
+        return checkpoint.load_checkpoint(path)
+    return checkpoint.load_mace_model(path, trust=trust)
+
+
+def _mace(model: Any, name: str, device: str, dtype: str | None, head: str | None) -> Calculator:  # noqa: ANN401
+    import torch  # noqa: PLC0415 - slow to import
+
+    from mace_ft_bench.calculators.mace import MaceCalculator  # noqa: PLC0415 - imports torch and mace
+
+    return MaceCalculator(model, name=name, device=device, dtype=getattr(torch, dtype or "float64"), head=head)
+
+
+def _from_factory(card: ModelCard, device: str, dtype: str | None, head: str | None) -> Calculator:
+    if head is not None and head not in card.heads:
+        raise UnknownNameError(f'Model {card.name} has no head "{head}".', fix=suggestion(head, card.heads))
+    module, _, function = card.factory.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise CardError(f'Model card "{card.name}" names no callable: {card.factory}.', fix="correct it.") from error
+    calculator: Calculator = factory(card, device, dtype)
+    return calculator
+
+
+def resolve_device(device: str) -> str:
+    """Return ``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    UnknownNameError
+        If ``cuda`` is asked for and torch has none, or the name is unknown.
+    """
+    _check_option("device", device, DEVICES)
+    import torch  # noqa: PLC0415 - slow to import
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UnknownNameError(
+            "No CUDA device is available to torch.", fix='use device="cpu", or install a CUDA build of torch.'
+        )
+    return "cuda" if available and device == "auto" else device.replace("auto", "cpu")
+
+
+def _check_option(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UnknownNameError(f'{option}="{value}" does not exist.', fix=suggestion(value, known))

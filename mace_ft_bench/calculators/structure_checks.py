@@ -1,0 +1,72 @@
+"""Checks of a structure before a calculator spends time on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mace_ft_bench.errors import StructureError, UnsupportedElementError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ase import Atoms
+
+_SMALLEST_VOLUME = 1e-6
+"""Volume [Angstrom^3] below which a periodic cell counts as flat."""
+
+
+def check_structure(atoms: Atoms, elements: Collection[int], *, model: str) -> None:
+    """Refuse structures that cannot be evaluated.
+
+    Parameters
+    ----------
+    atoms
+        Structure to check.
+    elements
+        Atomic numbers the model knows.
+    model
+        Name of the model, for the message.
+
+    Raises
+    ------
+    StructureError
+        For an empty structure, non-finite positions or cell, or a periodic cell without volume.
+    UnsupportedElementError
+        Naming every element the model has not seen.
+    """
+    if len(atoms) == 0:
+        raise StructureError("The structure has no atoms.", fix="check how it was built or read.")
+    _check_finite(atoms)
+    _check_cell(atoms)
+    unknown = sorted(set(atoms.numbers.tolist()) - set(elements))
+    if unknown:
+        known = ", ".join(chemical_symbols[number] for number in sorted(elements))
+        names = ", ".join(chemical_symbols[number] for number in unknown)
+        raise UnsupportedElementError(
+            f"Model {model} was not trained on {names}; it knows {known}.",
+            fix="choose a model that covers the elements (`mfb models`), or fine-tune one on them.",
+        )
+
+
+def _check_finite(atoms: Atoms) -> None:
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if bad.size:
+        raise StructureError(
+            f"Positions of atoms {bad[:5].tolist()} are not finite.",
+            fix="find the step that produced them; an exploding trajectory or a bad file are the usual causes.",
+        )
+    if not np.isfinite(atoms.cell.array).all():
+        raise StructureError("The cell is not finite.", fix="find the step that produced it.")
+
+
+def _check_cell(atoms: Atoms) -> None:
+    periodic = atoms.cell.array[atoms.pbc]
+    spans = np.sqrt(max(np.linalg.det(periodic @ periodic.T), 0.0)) if periodic.size else 1.0
+    if spans < _SMALLEST_VOLUME:
+        raise StructureError(
+            f"The cell has no extent along its periodic directions (pbc = {atoms.pbc.tolist()}).",
+            fix="set a cell with three independent vectors, or switch periodicity off with atoms.pbc = False.",
+        )

@@ -1,0 +1,35 @@
+"""``mfb cases``: what is benchmarked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mace_ft_bench.cli.console import console, print_json
+from mace_ft_bench.results.case import select_cases
+
+
+def cases(
+    patterns: Annotated[list[str] | None, typer.Argument(help='Shell patterns, for example "molybdenum/*".')] = None,
+    *,
+    json: Annotated[bool, typer.Option(help="Print the cards as JSON.")] = False,
+) -> None:
+    """List the benchmark cases."""
+    chosen = select_cases(patterns or ["*"])
+    if json:
+        print_json([asdict(case) for case in chosen])
+        return
+    table = Table("case", "property", "scored", "reference", "title")
+    for case in chosen:
+        reference = case.scored_reference
+        table.add_row(
+            case.id,
+            case.property,
+            ", ".join(f"{metric.label} ({metric.tolerance:g} {metric.unit})" for metric in case.metrics.values()),
+            reference.label if reference else "",
+            case.title,
+        )
+    console().print(table)

@@ -1,0 +1,61 @@
+"""``mfb finetune``: a recipe in, a validated model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mace_ft_bench.cli.console import console
+from mace_ft_bench.cli.data import Mirror
+
+if TYPE_CHECKING:
+    from mace_ft_bench.finetune.export import Export
+    from mace_ft_bench.finetune.train import EpochErrors
+
+
+def finetune(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (TOML).", exists=True, dir_okay=False)],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<name>).")] = None,
+    mirror: Mirror = None,
+) -> None:
+    """Train by a recipe; run it again to resume. Writes <name>.safetensors and a draft model card."""
+    from mace_ft_bench.finetune import config, export, train  # noqa: PLC0415 - imports torch and mace
+
+    loaded = config.load_recipe(recipe)
+    folder = out or Path("runs") / loaded.name
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console()
+    )
+    with progress:
+        task = progress.add_task("epoch", total=loaded.optimiser.max_epochs)
+
+        def show(errors: EpochErrors) -> None:
+            progress.update(task, completed=errors.epoch + 1)
+            progress.print(
+                f"epoch {errors.epoch:4d}  E {errors.energy_rmse_mev_per_atom:7.2f} meV/atom  "
+                f"F {errors.force_rmse_mev_per_a:7.1f} meV/Å  S {errors.stress_rmse_mev_per_a3:6.2f} meV/Å³"
+            )
+
+        models = train.train(loaded, folder, mirror=mirror, on_epoch=show)
+        progress.update(task, completed=loaded.optimiser.max_epochs)
+    _print_export(export.export(loaded, models, folder))
+
+
+def _print_export(exported: Export) -> None:
+    table = Table("stage", "E [meV/atom]", "F [meV/Å]", "S [GPa]", "", title="validation RMSE")
+    for stage in exported.stages:
+        table.add_row(
+            stage.stage,
+            f"{stage.energy_rmse_mev_per_atom:.2f}",
+            f"{stage.force_rmse_mev_per_a:.1f}",
+            f"{stage.stress_rmse_gpa:.3f}",
+            "chosen" if stage is exported.chosen else "",
+        )
+    console().print(table)
+    console().print(f"weights: {exported.weights}\ncard (draft): {exported.card}", soft_wrap=True)
+    console().print(f'use it: get_calculator("{exported.weights}")', soft_wrap=True, highlight=False)

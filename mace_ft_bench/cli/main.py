@@ -1,0 +1,50 @@
+"""The command line, ``mfb`` or ``mace-ft-bench``: one module per command; parse, call, print, no logic."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mace_ft_bench._version import __version__
+from mace_ft_bench.cli import cases, data, finetune, models, report, run
+from mace_ft_bench.cli.console import error_console
+from mace_ft_bench.errors import MaceFtBenchError
+
+app = typer.Typer(
+    name="mfb",
+    help="Fine-tune MACE potentials, serve them through ASE, benchmark them against DFT.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("cases")(cases.cases)
+app.command("finetune")(finetune.finetune)
+app.command("run")(run.run)
+app.command("report")(report.report)
+app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        default=False, help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Fine-tune MACE potentials, serve them through ASE, benchmark them against DFT."""
+
+
+def main() -> None:
+    """Run the command line; an error of ours is printed without a traceback and exits with 2."""
+    try:
+        app()
+    except MaceFtBenchError as error:
+        error_console().print(f"[bold red]Error:[/] {error.message}", highlight=False, soft_wrap=True)
+        error_console().print(f"[bold]To fix:[/] {error.fix}", highlight=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,50 @@
+"""``mfb report``: the leaderboard of a results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mace_ft_bench.cli.console import console
+from mace_ft_bench.errors import StoreError
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="Results folder of `mfb run`.")] = Path("results"),
+) -> None:
+    """Write leaderboard.md and leaderboard.html from the records of a results folder."""
+    build_report(results)
+
+
+def build_report(results: Path) -> None:
+    """Write the leaderboard and print where it is.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds no records.
+    """
+    from mace_ft_bench.leaderboard.report import write_report  # noqa: PLC0415 - imports matplotlib
+    from mace_ft_bench.results.case import load_cases  # noqa: PLC0415 - beside its use
+    from mace_ft_bench.results.store import RecordStore  # noqa: PLC0415 - beside its use
+    from mace_ft_bench.zoo.registry import list_models  # noqa: PLC0415 - beside its use
+
+    records = RecordStore(results).all()
+    if not records:
+        raise StoreError(f"{results} holds no records.", fix=f"run `mfb run --out {results}` first.")
+    attempted = {record.case for record in records}
+    cases = [case for case in load_cases().values() if case.id in attempted]
+    model_info = {
+        card.name: {
+            "functional": card.functional,
+            "licence": card.licence,
+            "parameters": f"{card.parameters:,}",
+            "description": card.description,
+        }
+        for card in list_models()
+    }
+    written = write_report(records, cases, results, model_info=model_info)
+    console().print(f"leaderboard: {written.html.resolve()}", soft_wrap=True)
+    console().print(f"             {written.markdown.resolve()}", soft_wrap=True)

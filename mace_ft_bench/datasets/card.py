@@ -1,0 +1,82 @@
+"""Dataset cards: where public DFT data lies, its checksum, licence, level of theory and conventions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mace_ft_bench import paths
+from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
+from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataFile(StrictTable):
+    """One file of a dataset."""
+
+    url: str
+    sha256: str
+    bytes: int
+    split: str
+    """Name of the split it holds."""
+    reader: str
+    """Name of a reader in :mod:`mace_ft_bench.datasets.readers`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the reader: units and orders of the labels."""
+
+
+@dataclass(frozen=True)
+class DatasetCard(StrictTable):
+    """A labelled dataset."""
+
+    name: str
+    title: str
+    functional: str
+    """Functional and code of the labels."""
+    licence: str
+    """As its source states it."""
+    citation: str
+    files: tuple[DataFile, ...]
+    notes: str = ""
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+        return sorted({file.split for file in self.files})
+
+
+def load_dataset_card(path: Path) -> DatasetCard:
+    """Read a dataset card.
+
+    Raises
+    ------
+    CardError
+        If it is malformed or its name is not that of the file.
+    """
+    card = parse(read_toml(path), DatasetCard, where=str(path))
+    if card.name != path.stem:
+        raise CardError(f'{path} is named "{card.name}".', fix="give the file and the card one name.")
+    return card
+
+
+def list_datasets() -> dict[str, DatasetCard]:
+    """Return all dataset cards by name."""
+    files = sorted((paths.reference_data() / "datasets").glob("*.toml"))
+    return {path.stem: load_dataset_card(path) for path in files}
+
+
+def find_dataset(name: str) -> DatasetCard:
+    """Return the dataset card of that name.
+
+    Raises
+    ------
+    UnknownNameError
+        With the nearest known name.
+    """
+    cards = list_datasets()
+    if name not in cards:
+        raise UnknownNameError(f'No dataset is called "{name}".', fix=suggestion(name, cards))
+    return cards[name]

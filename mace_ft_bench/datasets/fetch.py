@@ -1,0 +1,130 @@
+"""Get the files of a dataset: from a mirror folder, from the cache, or from the network; checked always."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from mace_ft_bench.datasets.card import find_dataset
+from mace_ft_bench.datasets.readers import read_frames
+from mace_ft_bench.errors import ChecksumError, MissingDataError, UnknownNameError, suggestion
+from mace_ft_bench.zoo.card import sha256_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mace_ft_bench.datasets.card import DataFile, DatasetCard
+
+MIRROR_VARIABLE = "MFB_MIRROR"
+CACHE_VARIABLE = "MFB_CACHE"
+_TIMEOUT_S = 20
+
+
+def cache_folder() -> Path:
+    """Return where fetched files are kept; the environment variable ``MFB_CACHE`` overrides the platform's choice."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("mace_ft_bench")) / "datasets"
+
+
+def fetch(card: DatasetCard, *, mirror: Path | None = None, download: bool = True) -> list[Path]:
+    """Return local paths of all files of a dataset, in the order of the card.
+
+    Parameters
+    ----------
+    card
+        Dataset card.
+    mirror
+        Folder of byte-identical copies laid out as the path of the url; default is the variable ``MFB_MIRROR``.
+    download
+        Whether the network may be used.
+
+    Raises
+    ------
+    MissingDataError
+        If a file is nowhere to be had.
+    ChecksumError
+        If a file differs from the card; a downloaded one is not kept.
+    """
+    return [_locate(card, file, mirror, download=download) for file in card.files]
+
+
+def load_frames(name: str, split: str, *, mirror: Path | None = None, download: bool = False) -> list[Atoms]:
+    """Return the labelled frames of one split of a dataset.
+
+    Raises
+    ------
+    UnknownNameError
+        If the dataset or the split does not exist.
+    MissingDataError
+        If the files are not on this machine (and ``download`` is false).
+    ChecksumError
+        If a file differs from the card.
+    """
+    card = find_dataset(name)
+    if split not in card.splits:
+        raise UnknownNameError(f'Dataset {name} has no split "{split}".', fix=suggestion(split, card.splits))
+    files = [file for file in card.files if file.split == split]
+    return [
+        frame
+        for file in files
+        for frame in read_frames(_locate(card, file, mirror, download=download), file.reader, file.options)
+    ]
+
+
+def _locate(card: DatasetCard, file: DataFile, mirror: Path | None, *, download: bool) -> Path:
+    cached = cache_folder() / card.name / file.sha256[:12] / Path(file.url).name
+    mirrored = _in_mirror(file, mirror)
+    if mirrored is not None and mirrored.is_file():
+        return _verified(mirrored, file)
+    if cached.is_file():
+        return _verified(cached, file)
+    if not download:
+        raise MissingDataError(
+            f"Dataset {card.name} is not on this machine.",
+            fix=f"run `mfb data fetch {card.name}` with a network, or set {MIRROR_VARIABLE} to a folder of copies.",
+        )
+    return _download(card, file, cached)
+
+
+def _in_mirror(file: DataFile, mirror: Path | None) -> Path | None:
+    folder = mirror or (Path(os.environ[MIRROR_VARIABLE]) if os.environ.get(MIRROR_VARIABLE) else None)
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise MissingDataError(f"The mirror folder {folder} does not exist.", fix=f"correct {MIRROR_VARIABLE}.")
+    return folder / urlsplit(file.url).path.lstrip("/")
+
+
+def _verified(path: Path, file: DataFile) -> Path:
+    found = sha256_of(path)
+    if found != file.sha256:
+        raise ChecksumError(
+            f"{path} has sha256 {found}, the card names {file.sha256}.",
+            fix="delete the file and fetch it again; if it was downloaded just now, the source has changed.",
+        )
+    return path
+
+
+def _download(card: DatasetCard, file: DataFile, target: Path) -> Path:
+    import pooch  # noqa: PLC0415 - imports requests, which most commands do not need
+    import requests  # noqa: PLC0415 - as above
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        partial = Path(scratch) / target.name
+        try:
+            pooch.HTTPDownloader(timeout=_TIMEOUT_S)(file.url, str(partial), None)
+        except (requests.RequestException, OSError) as error:
+            raise MissingDataError(
+                f"Dataset {card.name}: {file.url} cannot be downloaded ({type(error).__name__}).",
+                fix=f"connect to the network and run `mfb data fetch {card.name}`, or put the file into a mirror "
+                f"folder and set {MIRROR_VARIABLE}.",
+            ) from error
+        _verified(partial, file)
+        shutil.move(partial, target)
+    return target

@@ -1,0 +1,146 @@
+"""Training recipes: one strict TOML file each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from mace_ft_bench.errors import CardError
+from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataConfig(StrictTable):
+    """Which frames are trained on."""
+
+    sources: tuple[str, ...]
+    """Dataset splits, ``<dataset>:<split>``, joined without duplicates."""
+    exclude: tuple[str, ...] = ()
+    """Dataset splits whose frames are kept out, also where a source repeats them."""
+    valid_fraction: float = 0.1
+    """Share of every config_type that validates."""
+    split_seed: int = 1
+    """Seed of the split."""
+
+
+@dataclass(frozen=True)
+class ArchitectureConfig(StrictTable):
+    """Size and shape of the MACE model (doi 10.48550/arXiv.2206.07697)."""
+
+    hidden_irreps: str
+    """Node features, for example ``32x0e+32x1o``."""
+    r_max: float
+    """Cutoff radius [Angstrom]."""
+    correlation: int
+    """Correlation order of the product basis; body order minus one."""
+    max_ell: int
+    """Highest order of the spherical harmonics."""
+    num_interactions: int = 2
+    """Number of message-passing layers."""
+    num_radial_basis: int = 8
+    """Number of Bessel functions."""
+    mlp_irreps: str = "16x0e"
+    """Hidden features of the last readout."""
+
+
+@dataclass(frozen=True)
+class LossWeights(StrictTable):
+    """Weights of the loss terms."""
+
+    energy: float
+    """Weight of the squared energy error per atom [1/eV^2]."""
+    forces: float
+    """Weight of the squared force error per component [Angstrom^2/eV^2]."""
+    stress: float
+    """Weight of the squared stress error per component [Angstrom^6/eV^2]."""
+
+    def __post_init__(self) -> None:
+        if min(self.energy, self.forces, self.stress) < 0:
+            raise CardError("A loss weight is negative.", fix="give weights >= 0.")
+
+
+@dataclass(frozen=True)
+class StageTwoConfig(StrictTable):
+    """The last epochs: another learning rate and other weights, on stochastic weight averages."""
+
+    start_epoch: int
+    """First epoch of stage two."""
+    lr: float
+    """Learning rate."""
+    weights: LossWeights
+
+
+@dataclass(frozen=True)
+class OptimiserConfig(StrictTable):
+    """How the weights are found."""
+
+    lr: float = 0.01
+    """Learning rate of the first epoch."""
+    lr_decay: float = 1.0
+    """Factor on the learning rate after every epoch of stage one."""
+    batch_size: int = 4
+    """Frames per step."""
+    max_epochs: int = 100
+    """Number of epochs, both stages together."""
+    ema_decay: float = 0.99
+    """Decay of the exponential moving average of the weights."""
+    weight_decay: float = 5e-7
+    """L2 penalty."""
+    clip_grad: float = 10.0
+    """Largest norm of the gradient."""
+
+    def __post_init__(self) -> None:
+        if not (self.lr > 0 and 0 < self.lr_decay <= 1 and 0 < self.ema_decay < 1):
+            raise CardError(
+                f"lr {self.lr}, lr_decay {self.lr_decay} or ema_decay {self.ema_decay} is out of range.",
+                fix="give lr > 0, 0 < lr_decay <= 1 and 0 < ema_decay < 1.",
+            )
+        if self.batch_size < 1 or self.max_epochs < 1:
+            raise CardError("batch_size and max_epochs must be at least 1.", fix="correct them.")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(StrictTable):
+    """A recipe."""
+
+    name: str
+    """Name of the model that comes out."""
+    strategy: Literal["scratch"]
+    """Only training from scratch so far; fine-tuning strategies come with the full fine-tuning path."""
+    data: DataConfig
+    architecture: ArchitectureConfig
+    weights: LossWeights
+    """Loss weights of stage one."""
+    e0s: Literal["average"]
+    """``average``: the mean energy per atom of the training frames [eV]; not an isolated atom."""
+    loss: Literal["stress", "universal"] = "stress"
+    """``stress``: mean squared errors; ``universal``: Huber losses. As mace-torch names them."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    stage_two: StageTwoConfig | None = None
+    seed: int = 1
+    """Seed of initial weights and batches."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    eval_interval: int = 2
+    """Epochs between validations and checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.stage_two is not None and not 0 < self.stage_two.start_epoch < self.optimiser.max_epochs:
+            raise CardError(
+                f"Stage two starts at epoch {self.stage_two.start_epoch} of {self.optimiser.max_epochs}.",
+                fix="start it before the last epoch.",
+            )
+
+
+def load_recipe(path: Path) -> FinetuneConfig:
+    """Read a recipe.
+
+    Raises
+    ------
+    CardError
+        Naming every offending key.
+    """
+    return parse(read_toml(path), FinetuneConfig, where=str(path))

@@ -1,0 +1,219 @@
+"""Run MACE's training in a process of its own, follow it, resume it, and collect what it made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS, count_groups, write_extxyz
+from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.finetune.prepare import prepare_frames
+from mace_ft_bench.zoo.card import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mace_ft_bench.finetune.config import FinetuneConfig, LossWeights
+
+_POLL_S = 2.0
+_LOG = "train.log"
+_RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class EpochErrors:
+    """Validation errors after an epoch."""
+
+    epoch: int
+    energy_rmse_mev_per_atom: float
+    force_rmse_mev_per_a: float
+    stress_rmse_mev_per_a3: float
+
+
+def train(
+    config: FinetuneConfig,
+    folder: Path,
+    *,
+    mirror: Path | None = None,
+    on_epoch: Callable[[EpochErrors], None] | None = None,
+) -> list[Path]:
+    """Train, or resume an interrupted run of the same recipe, and return the ``.model`` files of its stages.
+
+    Parameters
+    ----------
+    config
+        The recipe.
+    folder
+        Run folder. It receives the frames, ``run.json`` with everything needed to repeat the run, MACE's checkpoints
+        and ``train.log``.
+    mirror
+        Folder of dataset copies.
+    on_epoch
+        Called after every validation.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds a run of another recipe, or training fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    training, validation = prepare_frames(config.data, mirror=mirror)
+    write_extxyz(training, folder / "train.xyz")
+    write_extxyz(validation, folder / "valid.xyz")
+    _claim(folder, config, {"train": count_groups(training), "valid": count_groups(validation)})
+    command = [sys.executable, "-m", "mace.cli.run_train", *mace_arguments(config)]
+    with (folder / _LOG).open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=_environment())  # noqa: S603 - our own arguments
+        try:
+            _follow(process, folder, config, on_epoch)
+        finally:
+            process.terminate()
+            process.wait()
+    if process.returncode != 0:
+        raise TrainingError(
+            f"Training ended with status {process.returncode}: {_last_line(folder / _LOG)}",
+            fix=f"read {folder / _LOG}; running the same command again resumes from the last checkpoint.",
+        )
+    return trained_models(config, folder)
+
+
+def trained_models(config: FinetuneConfig, folder: Path) -> list[Path]:
+    """Return the ``.model`` files of the finished stages of a run.
+
+    Raises
+    ------
+    TrainingError
+        If there are none.
+    """
+    names = [f"{config.name}.model", f"{config.name}_stagetwo.model"]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        raise TrainingError(f"{folder} holds no finished model.", fix=f"read {folder / _LOG}.")
+    return found
+
+
+def mace_arguments(config: FinetuneConfig) -> list[str]:
+    """Return the command line of ``mace_run_train`` for a recipe; every option is given, no default is relied on."""
+    model, optimiser = config.architecture, config.optimiser
+    options: dict[str, Any] = {
+        "name": config.name,
+        "model": "ScaleShiftMACE",
+        "train_file": "train.xyz",
+        "valid_file": "valid.xyz",
+        "energy_key": ENERGY,
+        "forces_key": FORCES,
+        "stress_key": STRESS,
+        "E0s": config.e0s,
+        "hidden_irreps": model.hidden_irreps,
+        "MLP_irreps": model.mlp_irreps,
+        "r_max": model.r_max,
+        "correlation": model.correlation,
+        "max_ell": model.max_ell,
+        "num_interactions": model.num_interactions,
+        "num_radial_basis": model.num_radial_basis,
+        "loss": config.loss,
+        **_weights("", config.weights),
+        "compute_stress": True,
+        "error_table": "PerAtomRMSEstressvirials",
+        "lr": optimiser.lr,
+        "scheduler": "ExponentialLR",
+        "lr_scheduler_gamma": optimiser.lr_decay,
+        "batch_size": optimiser.batch_size,
+        "valid_batch_size": optimiser.batch_size,
+        "max_num_epochs": optimiser.max_epochs,
+        "ema_decay": optimiser.ema_decay,
+        "weight_decay": optimiser.weight_decay,
+        "clip_grad": optimiser.clip_grad,
+        "eval_interval": config.eval_interval,
+        "patience": optimiser.max_epochs,
+        "default_dtype": config.dtype,
+        "device": config.device,
+        "seed": config.seed,
+        "num_workers": 0,
+        "plot": False,
+        **_stage_two(config),
+    }
+    flags = ["--ema", "--amsgrad", "--restart_latest", "--save_cpu"] + (["--swa"] if config.stage_two else [])
+    return [f"--{key}={value}" for key, value in options.items()] + flags
+
+
+def _weights(prefix: str, weights: LossWeights) -> dict[str, float]:
+    return {f"{prefix}{term}_weight": value for term, value in asdict(weights).items()}
+
+
+def _stage_two(config: FinetuneConfig) -> dict[str, Any]:
+    if config.stage_two is None:
+        return {}
+    stage = config.stage_two
+    return {"start_swa": stage.start_epoch, "swa_lr": stage.lr, **_weights("swa_", stage.weights)}
+
+
+def _environment() -> dict[str, str]:
+    # Training of the same recipe must not depend on warnings filters or plotting back ends of the caller.
+    return {**os.environ, "PYTHONWARNINGS": "ignore", "MPLBACKEND": "Agg"}
+
+
+def _claim(folder: Path, config: FinetuneConfig, frames: dict[str, Any]) -> None:
+    run = {
+        "recipe": asdict(config),
+        "frames": frames,
+        "sha256": {name: sha256_of(folder / name) for name in ("train.xyz", "valid.xyz")},
+        "versions": {name: version(name) for name in ("mace-ft-bench", "mace-torch", "torch", "e3nn", "numpy")},
+        "command": ["mace_run_train", *mace_arguments(config)],
+    }
+    text = json.dumps(run, indent=1, sort_keys=True)
+    path = folder / _RUN
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["recipe"] != json.loads(text)["recipe"]:
+        raise TrainingError(
+            f"{folder} holds a run of another recipe.", fix="choose another --out folder, or delete this one."
+        )
+    path.write_text(text, encoding="utf-8")
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    folder: Path,
+    config: FinetuneConfig,
+    on_epoch: Callable[[EpochErrors], None] | None,
+) -> None:
+    reported = 0
+    running = True
+    while running:
+        running = process.poll() is None
+        epochs = list(read_epochs(folder, config))
+        for errors in epochs[reported:]:
+            if on_epoch:
+                on_epoch(errors)
+        reported = len(epochs)
+        if running:
+            time.sleep(_POLL_S)
+
+
+def read_epochs(folder: Path, config: FinetuneConfig) -> Iterator[EpochErrors]:
+    """Yield the validation errors that MACE has written so far."""
+    path = folder / "results" / f"{config.name}_run-{config.seed}_train.txt"
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if '"mode": "eval"' not in line or not line.endswith("}"):
+            continue
+        entry = json.loads(line)
+        if entry["epoch"] is not None:
+            yield EpochErrors(
+                epoch=entry["epoch"],
+                energy_rmse_mev_per_atom=1000 * entry["rmse_e_per_atom"],
+                force_rmse_mev_per_a=1000 * entry["rmse_f"],
+                stress_rmse_mev_per_a3=1000 * entry["rmse_stress"],
+            )
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "(no output)"

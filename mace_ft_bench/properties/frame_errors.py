@@ -1,0 +1,235 @@
+"""Errors of energies, forces and stresses on labelled frames.
+
+Energies are compared twice: as they are, and with one offset removed, the mean over all labelled frames of the error
+per atom. Models differ in their zero of energy; the offset is the same for every composition and configuration type,
+so an error between compositions stays visible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from mace_ft_bench.errors import DataError
+from mace_ft_bench.properties.base import Evaluation, Property, evaluate
+from mace_ft_bench.properties.checks import require, require_finite
+from mace_ft_bench.toml_schema import StrictTable
+from mace_ft_bench.units import EV_PER_A3_IN_GPA, MEV
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+Array: TypeAlias = NDArray[np.float64]
+Pairs: TypeAlias = tuple[tuple[float, float], ...]
+
+_VOIGT = (6,)
+_FULL = ((9,), (3, 3))
+
+
+@dataclass(frozen=True)
+class Settings(StrictTable):
+    """Settings of the comparison."""
+
+    stress: bool = True
+    """Whether stresses are compared where frames have them; false for a calculator without stress."""
+    samples: int = 1500
+    """Largest number of force components kept for a parity plot."""
+    seed: int = 0
+    """Seed of their selection."""
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 0, f"samples = {self.samples} is negative.", fix="use 0 to keep none.")
+        require(self.seed >= 0, f"seed = {self.seed} is negative.", fix="use 0.")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Errors over all frames and per configuration type, by metric name; a metric without labels is absent.
+
+    Metrics: ``energy_rmse_mev_per_atom``, ``energy_mae_mev_per_atom``, ``energy_aligned_rmse_mev_per_atom``,
+    ``energy_aligned_mae_mev_per_atom``, ``force_rmse_mev_per_a``, ``force_mae_mev_per_a`` (components),
+    ``force_relative_percent`` (RMSE / root mean square of the reference), ``stress_rmse_gpa``, ``stress_mae_gpa``
+    (six components). Counts: ``frames``, ``atoms``, ``missing_energy``, ``missing_forces``, ``missing_stress``.
+    """
+
+    overall: dict[str, float]
+    per_config_type: dict[str, dict[str, float]]
+    energy_offset_mev_per_atom: float | None
+    """Mean of model minus reference; None without energies."""
+    energy_pairs_ev_per_atom: Pairs
+    """Reference and model, every frame with an energy."""
+    force_pairs_ev_per_angstrom: Pairs
+    """Reference and model, a random sample of components."""
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Reference and model of one frame, shape (2, ...); None where the label is missing."""
+
+    config_type: str
+    atoms: int
+    energy: Array | None  # per atom [eV], shape (2,)
+    forces: Array | None  # [eV/Angstrom], shape (2, 3 n)
+    stress: Array | None  # [eV/Angstrom^3], shape (2, 6)
+
+
+def compute(frames: Sequence[Atoms], calc: Calculator, settings: Settings) -> Result:
+    """Evaluate every frame and compare it with its labels.
+
+    Parameters
+    ----------
+    frames
+        With ``info["REF_energy"]`` [eV], ``arrays["REF_forces"]`` [eV/Angstrom], ``info["REF_stress"]`` [eV/Angstrom^3,
+        ASE's sign; 6, 9 or 3 x 3 numbers] and ``info["config_type"]``. A missing label is counted.
+    calc
+        Any ASE calculator.
+    settings
+        See :class:`Settings`.
+
+    Raises
+    ------
+    DataError
+        If no frame has a label, or a label has the wrong shape or is not finite.
+    UnstableError
+        If the calculator returns a number that is not finite.
+    """
+    stress = settings.stress and any("REF_stress" in frame.info for frame in frames)
+    evaluations = evaluate(calc, frames, stress=stress)
+    compared = [_compare_frame(frame, item) for frame, item in zip(frames, evaluations, strict=True)]
+    if all(item.energy is None and item.forces is None and item.stress is None for item in compared):
+        raise DataError(
+            f"None of {len(compared)} frames has a label to compare with.",
+            fix="name the labels REF_energy and REF_stress (info) and REF_forces (arrays).",
+        )
+    return _summarise(compared, settings)
+
+
+def _summarise(compared: list[_Compared], settings: Settings) -> Result:
+    energies = _stack(item.energy for item in compared)
+    offset = None if energies is None else float(_errors(energies).mean())
+    types = sorted({item.config_type for item in compared})
+    groups = {name: [item for item in compared if item.config_type == name] for name in types}
+    return Result(
+        overall=_metrics(compared, offset),
+        per_config_type={name: _metrics(group, offset) for name, group in groups.items()},
+        energy_offset_mev_per_atom=None if offset is None else offset * MEV,
+        energy_pairs_ev_per_atom=_pairs(energies),
+        force_pairs_ev_per_angstrom=_pairs(_sampled(_stack(item.forces for item in compared), settings)),
+    )
+
+
+def _compare_frame(frame: Atoms, model: Evaluation) -> _Compared:
+    energy, forces = frame.info.get("REF_energy"), frame.arrays.get("REF_forces")
+    stress = None if model.stress is None else _voigt(frame.info.get("REF_stress"))
+    return _Compared(
+        config_type=str(frame.info.get("config_type", "unspecified")),
+        atoms=len(frame),
+        energy=None if energy is None else _pair(energy, model.energy, "REF_energy") / len(frame),
+        forces=None if forces is None else _pair(forces, model.forces, "REF_forces"),
+        stress=None if stress is None else _pair(stress, model.stress, "REF_stress"),
+    )
+
+
+def _pair(reference: Any, model: Any, label: str) -> Array:  # noqa: ANN401 - numbers or arrays
+    """Return both as an array of shape (2, n), or (2,) for scalars."""
+    expected, found = np.asarray(reference, dtype=float), np.asarray(model, dtype=float)
+    if expected.shape != found.shape or not np.isfinite(expected).all():
+        raise DataError(
+            f"{label} of shape {expected.shape} is not finite or is not of shape {found.shape}.",
+            fix="lint the dataset and correct or drop the frame.",
+        )
+    require_finite(found.ravel().tolist(), f"a value for {label}")
+    return np.array([expected.ravel(), found.ravel()]).squeeze()
+
+
+def _voigt(label: Any) -> Array | None:  # noqa: ANN401 - numbers or arrays
+    """Return a stress label in ASE's Voigt order (xx, yy, zz, yz, xz, xy)."""
+    if label is None:
+        return None
+    stress = np.asarray(label, dtype=float)
+    if stress.shape == _VOIGT:
+        return stress
+    if stress.shape not in _FULL:
+        raise DataError(f"REF_stress has shape {stress.shape}.", fix="give 6, 9 or 3 x 3 numbers.")
+    return np.asarray(full_3x3_to_voigt_6_stress(stress.reshape(3, 3)), dtype=float)
+
+
+def _stack(pairs: Any) -> Array | None:  # noqa: ANN401 - an iterator of arrays and None
+    """Return shape (2, number of components), or None if every label is missing."""
+    present = [pair.reshape(2, -1) for pair in pairs if pair is not None]
+    return np.concatenate(present, axis=1) if present else None
+
+
+def _errors(pairs: Array) -> Array:
+    errors: Array = pairs[1] - pairs[0]
+    return errors
+
+
+def _metrics(compared: list[_Compared], offset: float | None) -> dict[str, float]:
+    metrics: dict[str, float] = {
+        "frames": len(compared),
+        "atoms": sum(item.atoms for item in compared),
+        "missing_energy": sum(item.energy is None for item in compared),
+        "missing_forces": sum(item.forces is None for item in compared),
+        "missing_stress": sum(item.stress is None for item in compared),
+    }
+    energies = _stack(item.energy for item in compared)
+    if energies is not None and offset is not None:
+        metrics |= _rmse_mae("energy", "mev_per_atom", _errors(energies) * MEV)
+        metrics |= _rmse_mae("energy_aligned", "mev_per_atom", (_errors(energies) - offset) * MEV)
+    stresses = _stack(item.stress for item in compared)
+    if stresses is not None:
+        metrics |= _rmse_mae("stress", "gpa", _errors(stresses) * EV_PER_A3_IN_GPA)
+    return metrics | _force_metrics(_stack(item.forces for item in compared))
+
+
+def _force_metrics(forces: Array | None) -> dict[str, float]:
+    if forces is None:
+        return {}
+    metrics = _rmse_mae("force", "mev_per_a", _errors(forces) * MEV)
+    scale = _rms(forces[0]) * MEV
+    relative = {"force_relative_percent": 100 * metrics["force_rmse_mev_per_a"] / scale} if scale > 0 else {}
+    return metrics | relative
+
+
+def _rmse_mae(quantity: str, unit: str, errors: Array) -> dict[str, float]:
+    return {f"{quantity}_rmse_{unit}": _rms(errors), f"{quantity}_mae_{unit}": float(np.abs(errors).mean())}
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _sampled(pairs: Array | None, settings: Settings) -> Array | None:
+    if pairs is None or pairs.shape[1] <= settings.samples:
+        return pairs
+    chosen = np.random.default_rng(settings.seed).choice(pairs.shape[1], settings.samples, replace=False)
+    return pairs[:, np.sort(chosen)]
+
+
+def _pairs(pairs: Array | None) -> Pairs:
+    if pairs is None:
+        return ()
+    return tuple((float(reference), float(model)) for reference, model in pairs.T.round(4))
+
+
+def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:  # noqa: ARG001 - the labels are it
+    """Return the root-mean-square errors over all frames; the labels of the frames are the reference."""
+    names = (
+        "force_rmse_mev_per_a",
+        "energy_aligned_rmse_mev_per_atom",
+        "energy_rmse_mev_per_atom",
+        "stress_rmse_gpa",
+        "force_relative_percent",
+    )
+    return {name: result.overall[name] for name in names if name in result.overall}
+
+
+PROPERTY = Property(name="frame_errors", version=1, settings=Settings, result=Result, compute=compute, compare=compare)

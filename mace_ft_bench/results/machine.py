@@ -1,0 +1,46 @@
+"""What a record says about where it was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "ase", "numpy", "elastic", "phonopy", "chgnet")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the installed packages that can change a result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: str) -> str:
+    """Return the name of the processor, or of the GPU, and the number of cores."""
+    if device == "cuda":
+        import torch  # noqa: PLC0415 - slow to import
+
+        return str(torch.cuda.get_device_name())
+    return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def threads() -> int:
+    """Return the number of threads torch computes with."""
+    import torch  # noqa: PLC0415 - slow to import
+
+    return torch.get_num_threads()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,278 @@
+"""Run cases on models: tasks in, one record per attempted (model, case) out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from mace_ft_bench import paths
+from mace_ft_bench.calculators.factory import get_calculator, is_path, resolve_device
+from mace_ft_bench.datasets.card import find_dataset
+from mace_ft_bench.datasets.fetch import load_frames
+from mace_ft_bench.errors import MissingDataError, UnconvergedError, UnstableError, UnsupportedElementError
+from mace_ft_bench.properties.base import Property, get_property
+from mace_ft_bench.properties.structures import build
+from mace_ft_bench.results import machine
+from mace_ft_bench.results.case import Case, FileStructure
+from mace_ft_bench.results.record import RETRIED, Provenance, Record, Status
+from mace_ft_bench.toml_schema import parse
+from mace_ft_bench.zoo.card import sha256_of
+from mace_ft_bench.zoo.registry import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Executor
+
+    from ase.calculators.calculator import Calculator
+
+    from mace_ft_bench.results.store import RecordStore
+
+_log = logging.getLogger("mace_ft_bench")
+
+_STATUS_OF: tuple[tuple[type[Exception], Status], ...] = (
+    (UnconvergedError, "unconverged"),
+    (UnstableError, "unstable"),
+    (UnsupportedElementError, "unsupported"),
+    (PropertyNotImplementedError, "unsupported"),
+    (MissingDataError, "missing_data"),
+)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as the runner calls it."""
+
+    name: str
+    """Name in the tables."""
+    source: str
+    """Name or path for get_calculator."""
+    sha256: str
+    """Checksum of the weights, or the version of the package that ships them."""
+    fixed_dtype: bool = False
+    """Whether the model has one dtype of its own."""
+    head: str | None = None
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What holds for a whole run."""
+
+    device: str = "auto"
+    mirror: Path | None = None
+    download: bool = False
+    """Whether missing datasets may be downloaded."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case on one model."""
+
+    model: ModelSpec
+    case: Case
+    options: RunOptions
+    key: str
+
+
+def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> ModelSpec:
+    """Describe a model given by name or path, without loading it.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model.
+    ChecksumError
+        If embedded weights differ from their card.
+    """
+    if is_path(source):
+        path = Path(source)
+        return ModelSpec(path.stem, source, sha256_of(path), head=head, trust=trust)
+    card = find_model(source)
+    if card.kind == "factory":
+        versions = machine.package_versions()
+        shipped = f"{card.factory}@{versions.get(card.name, 'unknown')}"
+        return ModelSpec(card.name, source, shipped, fixed_dtype=True, head=head)
+    return ModelSpec(card.name, source, sha256_of(card.verified_path()), head=head)
+
+
+def plan(models: Iterable[ModelSpec], cases: Iterable[Case], options: RunOptions) -> list[Task]:
+    """Return the tasks of a run, model by model; settings of every case are checked here, before any work.
+
+    Raises
+    ------
+    CardError
+        If a case has settings its property does not take.
+    UnknownNameError
+        If a case names an unknown property.
+    """
+    chosen = list(cases)
+    options = replace(options, device=resolve_device(options.device))
+    for case in chosen:
+        parse(case.settings, get_property(case.property).settings, where=f"[settings] of {case.id}")
+    return [Task(model, case, options, _key(model, case, options)) for model in models for case in chosen]
+
+
+def pending(tasks: Iterable[Task], store: RecordStore) -> list[Task]:
+    """Return the tasks without a final record."""
+    latest = store.latest()
+    return [task for task in tasks if task.key not in latest or latest[task.key].status in RETRIED]
+
+
+def run(
+    tasks: list[Task],
+    store: RecordStore,
+    *,
+    executor: Executor | None = None,
+    on_start: Callable[[Task], None] | None = None,
+    on_record: Callable[[Record], None] | None = None,
+) -> list[Record]:
+    """Attempt tasks and store one record each, as soon as it is there.
+
+    Parameters
+    ----------
+    tasks
+        What to attempt; see :func:`pending`.
+    store
+        Where records go.
+    executor
+        Any :class:`concurrent.futures.Executor`; without one, tasks run one after the other in this process.
+    on_start
+        Called before a task (only without an executor).
+    on_record
+        Called after a record was stored.
+    """
+    records = _parallel(tasks, executor) if executor else _serial(tasks, on_start)
+    collected = []
+    for record in records:
+        store.append(record)
+        collected.append(record)
+        if on_record:
+            on_record(record)
+    return collected
+
+
+def attempt(task: Task, calculator: Calculator | None = None) -> Record:
+    """Compute one case on one model; whatever happens becomes exactly one record."""
+    item = get_property(task.case.property)
+    record = _blank(task, item)
+    began = time.perf_counter()
+    try:
+        calculator = calculator or _calculator(task)
+        settings = parse(task.case.settings, item.settings, where=f"[settings] of {task.case.id}")
+        result = item.compute(_target(task), calculator, settings)
+        reference = task.case.scored_reference
+        errors = item.compare(result, reference.values if reference else {})
+        record = replace(record, result=asdict(result), errors=errors)
+        record.to_json()  # NaN or infinity in a result is a failure, found here
+    except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
+        _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
+        record = replace(record, status=_status_of(error), message=_message(error), result=None, errors={})
+    return replace(record, wall_s=round(time.perf_counter() - began, 3))
+
+
+def dtype_of(model: ModelSpec, item: Property) -> str | None:
+    """Return the dtype of a case: float64 for properties, float32 for timings; None where the model has its own."""
+    if model.fixed_dtype:
+        return None
+    return "float32" if item.timing else "float64"
+
+
+def _serial(tasks: list[Task], on_start: Callable[[Task], None] | None) -> Iterator[Record]:
+    calculators: dict[tuple[ModelSpec, str | None], Calculator] = {}
+    for task in tasks:
+        if on_start:
+            on_start(task)
+        key = (task.model, dtype_of(task.model, get_property(task.case.property)))
+        if key not in calculators:
+            calculators[key] = _calculator(task)
+        yield attempt(task, calculators[key])
+
+
+def _parallel(tasks: list[Task], executor: Executor) -> Iterator[Record]:
+    for future in as_completed([executor.submit(attempt, task) for task in tasks]):
+        yield future.result()
+
+
+def _calculator(task: Task) -> Calculator:
+    return get_calculator(
+        task.model.source,
+        device=task.options.device,
+        dtype=dtype_of(task.model, get_property(task.case.property)),
+        head=task.model.head,
+        trust=task.model.trust,
+    )
+
+
+def _target(task: Task) -> Any:  # noqa: ANN401 - Atoms, or a list of them
+    case, options = task.case, task.options
+    if case.frames is not None:
+        return load_frames(case.frames.dataset, case.frames.split, mirror=options.mirror, download=options.download)
+    if case.structure is None:
+        raise AssertionError(case.id)  # excluded when the card was read
+    return build(case.structure)
+
+
+def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
+    item = get_property(case.property)
+    content = {
+        "model": model.sha256,
+        "head": model.head,
+        "dtype": dtype_of(model, item),
+        "case": case.content_hash(),
+        "input": _input_hash(case),
+        "version": item.version,
+        "device": options.device,
+        "machine": [machine.hardware(options.device), machine.threads(), machine.package_versions()]
+        if item.timing
+        else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _input_hash(case: Case) -> list[str]:
+    if case.frames is not None:
+        return [file.sha256 for file in find_dataset(case.frames.dataset).files]
+    if isinstance(case.structure, FileStructure):
+        return [sha256_of(paths.reference_data() / "structures" / case.structure.file)]
+    return []
+
+
+def _blank(task: Task, item: Property) -> Record:
+    dtype = dtype_of(task.model, item)
+    provenance = Provenance(
+        model_sha256=task.model.sha256,
+        head=task.model.head or "",
+        dtype=dtype or "own",
+        device=task.options.device,
+        property_version=item.version,
+        package_versions=machine.package_versions(),
+        hardware=machine.hardware(task.options.device),
+        threads=machine.threads(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return Record(
+        key=task.key,
+        model=task.model.name,
+        case=task.case.id,
+        property=task.case.property,
+        case_hash=task.case.content_hash(),
+        status="ok",
+        provenance=provenance,
+    )
+
+
+def _status_of(error: Exception) -> Status:
+    return next((status for kind, status in _STATUS_OF if isinstance(error, kind)), "error")
+
+
+def _message(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

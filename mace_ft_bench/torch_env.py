@@ -1,0 +1,58 @@
+"""The wall around torch's and mace's process-wide state.
+
+Importing mace sets ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``, which lets every later ``torch.load`` of the process run
+pickled code; building its models needs torch's global default dtype. Both are changed here only, and put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNPICKLE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+_KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
+    # e3nn 0.4.4 loads its own constants file under mace's switch.
+    (rf".*{_UNPICKLE_SWITCH}.*", UserWarning),
+    # e3nn 0.4.4 compiles its tensor products with TorchScript.
+    (r".*TorchScript type system.*", UserWarning),
+    (r".*torch\.jit\..*(deprecated|not supported).*", DeprecationWarning),
+    (r".*torch\.jit\..*(deprecated|not supported).*", FutureWarning),
+    # cuequivariance's CUDA kernels are an extra.
+    (r".*cuequivariance_ops_torch.*", UserWarning),
+)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set torch's default dtype inside the block and restore it, also on error."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def mace_environment() -> Iterator[None]:
+    """Import mace, or let it build models, without side effects on the process."""
+    before = os.environ.get(_UNPICKLE_SWITCH)
+    with warnings.catch_warnings():
+        for message, category in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message=message, category=category)
+        try:
+            # e3nn 0.4.4 keeps slices in its constants file, which torch's safe loader refuses by default.
+            with torch.serialization.safe_globals([slice]):
+                yield
+        finally:
+            os.environ.pop(_UNPICKLE_SWITCH, None)
+            if before is not None:
+                os.environ[_UNPICKLE_SWITCH] = before

@@ -1,0 +1,129 @@
+"""Model cards: what a model is, what it was trained on, and under which licence, as TOML."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mace_ft_bench.errors import CardError, ChecksumError
+from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
+
+
+@dataclass(frozen=True)
+class TriedRecipe(StrictTable):
+    """One recipe that was tried on the way, with its errors on the validation frames."""
+
+    recipe: str
+    """What distinguished it."""
+    energy_rmse_mev_per_atom: float
+    force_rmse_mev_per_a: float
+    stress_rmse_mev_per_a3: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Training(StrictTable):
+    """How the model was made."""
+
+    strategy: str
+    """``scratch``, or the fine-tuning strategy."""
+    sources: tuple[str, ...]
+    """Dataset splits, ``<dataset>:<split>``."""
+    frames_train: int = 0
+    frames_valid: int = 0
+    recipe: str = ""
+    """Recipe file that repeats the training."""
+    selection: str = ""
+    """What the recipe was chosen by."""
+    recipes_tried: tuple[TriedRecipe, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelCard(StrictTable):
+    """A model that :func:`mace_ft_bench.get_calculator` can serve."""
+
+    name: str
+    kind: Literal["mace", "factory"]
+    """``mace`` is served from ``file``; ``factory`` by calling ``factory``."""
+    description: str
+    """One line for tables."""
+    elements: tuple[str, ...]
+    """Chemical symbols the model was trained on."""
+    functional: str
+    """Level of theory of the labels, for example ``PBE (VASP)``."""
+    dispersion: Literal["none", "included"]
+    """Whether the labels already contain a dispersion correction."""
+    licence: str
+    """SPDX identifier."""
+    citation: str
+    """How to cite the model."""
+    file: str = ""
+    """Weights, relative to the card."""
+    sha256: str = ""
+    """Checksum of the weights."""
+    factory: str = ""
+    """``module:function`` called with (card, device, dtype)."""
+    architecture: str = ""
+    parameters: int = 0
+    """Number of trainable parameters."""
+    heads: tuple[str, ...] = ()
+    e0s_ev: dict[str, float] = field(default_factory=dict)
+    """Reference energy per element [eV]."""
+    e0s_meaning: str = ""
+    """Where the reference energies come from; ``average`` ones are not isolated atoms."""
+    parent: str = ""
+    """Name of the model this one was fine-tuned from; empty for training from scratch."""
+    training: Training | None = None
+    folder: Path = Path()
+    """Folder of the card; set on loading."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "mace" and not (self.file and self.sha256):
+            raise CardError(f'Model card "{self.name}" names no file and sha256.', fix="add both.")
+        if self.kind == "factory" and ":" not in self.factory:
+            raise CardError(f'Model card "{self.name}" needs factory = "module:function".', fix="add it.")
+
+    @property
+    def path(self) -> Path:
+        """The weights file."""
+        return (self.folder / self.file).resolve()
+
+    def verified_path(self) -> Path:
+        """Return the weights file after comparing its checksum.
+
+        Raises
+        ------
+        ChecksumError
+            If the file is missing or differs from the card.
+        """
+        if not self.path.is_file():
+            raise ChecksumError(f"{self.path} of model {self.name} is missing.", fix="install the package again.")
+        found = sha256_of(self.path)
+        if found != self.sha256:
+            raise ChecksumError(
+                f"{self.path} has sha256 {found}, its card names {self.sha256}.",
+                fix="restore the file, or correct the card if you replaced the weights on purpose.",
+            )
+        return self.path
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read a model card.
+
+    Raises
+    ------
+    CardError
+        If the card is malformed.
+    """
+    table: dict[str, Any] = read_toml(path)
+    if "folder" in table:
+        raise CardError(f'{path} sets "folder".', fix="remove it: file is relative to the card.")
+    return replace(parse(table, ModelCard, where=str(path)), folder=path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

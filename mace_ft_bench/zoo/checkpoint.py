@@ -1,0 +1,202 @@
+"""MACE weights without pickles: one safetensors file with a JSON configuration in its header.
+
+A ``.model`` file of MACE is a pickled Python object, and unpickling runs code. Here the tensors are stored as
+safetensors, the constructor arguments as JSON, and the model is rebuilt from classes of the installed mace-torch,
+chosen by name from its own lists. The round trip is exact: every parameter and buffer is stored bit by bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from mace_ft_bench.errors import CheckpointError, UntrustedFileError, suggestion
+from mace_ft_bench.torch_env import default_dtype, mace_environment
+
+with mace_environment():
+    from e3nn import o3
+    from mace import modules
+    from mace.tools.scripts_utils import extract_config_mace_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "mace_ft_bench.checkpoint"
+VERSION = 1
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_CLASS_KEYS: dict[str, Mapping[str, Any]] = {
+    "interaction_cls": modules.interaction_classes,
+    "interaction_cls_first": modules.interaction_classes,
+    "readout_cls": modules.readout_classes,
+    "gate": modules.gate_dict,
+}
+_IRREPS_KEYS = ("hidden_irreps", "MLP_irreps", "edge_irreps")
+_UNSUPPORTED_KEYS = ("embedding_specs", "cueq_config")
+
+
+def save_checkpoint(model: torch.nn.Module, path: Path) -> None:
+    """Write a MACE model as safetensors with its configuration, atomically.
+
+    Parameters
+    ----------
+    model
+        A ``ScaleShiftMACE`` in the e3nn layout.
+    path
+        Target; an existing file is replaced.
+
+    Raises
+    ------
+    CheckpointError
+        If the model is of another kind, or uses parts that cannot be described.
+    """
+    config = describe_model(model)
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(config, sort_keys=True)}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(state, temporary, metadata=header)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> torch.nn.Module:
+    """Rebuild the MACE model of a safetensors file on the CPU, in its stored dtype. No code of the file is run.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, of another format, or of a newer version.
+    """
+    config, state = _read(path)
+    model = build_model(config)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: the tensors do not fit the configuration: {error}",
+            fix="export the model again with this version of mace-torch.",
+        ) from error
+    return model.eval()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the configuration of a safetensors file without building the model.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, of another format, or of a newer version.
+    """
+    return _read(path, tensors=False)[0]
+
+
+def load_mace_model(path: Path, *, trust: bool) -> torch.nn.Module:
+    """Unpickle a MACE ``.model`` file on the CPU.
+
+    Raises
+    ------
+    UntrustedFileError
+        Unless ``trust`` is true.
+    CheckpointError
+        If the file does not hold a MACE model.
+    """
+    if not trust:
+        raise UntrustedFileError(
+            f"{path} is a pickle: loading it runs whatever code its author put in, with your rights.",
+            fix="pass trust=True (--trust) if you know where the file comes from, or convert it once with "
+            "`mfb models convert` and use the .safetensors file from then on.",
+        )
+    with mace_environment():
+        try:
+            model = torch.load(path, map_location="cpu", weights_only=False)
+        except Exception as error:  # unpickling foreign bytes can raise anything at all
+            raise CheckpointError(f"{path} cannot be unpickled: {error}.", fix="check the file.") from error
+    if not isinstance(model, torch.nn.Module):
+        raise CheckpointError(f"{path} holds a {type(model).__name__}, not a MACE model.", fix="give a .model file.")
+    return model.eval()
+
+
+def save_mace_model(model: torch.nn.Module, path: Path) -> None:
+    """Write a model in MACE's own pickled ``.model`` form, for tools that read only that, atomically."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save(model, temporary)
+    temporary.replace(path)
+
+
+def describe_model(model: torch.nn.Module) -> dict[str, Any]:
+    """Return the constructor arguments of a ``ScaleShiftMACE`` as plain JSON data.
+
+    Raises
+    ------
+    CheckpointError
+        If the model is of another class or uses embeddings or cuEquivariance layouts.
+    """
+    with mace_environment():
+        config = extract_config_mace_model(model)
+    if "error" in config or type(model).__name__ != "ScaleShiftMACE":
+        raise CheckpointError(
+            f"Models of class {type(model).__name__} are not supported.",
+            fix="use a ScaleShiftMACE (every public MACE foundation model is one).",
+        )
+    for key in _UNSUPPORTED_KEYS:
+        if config.pop(key, None) is not None:
+            raise CheckpointError(f'The model sets "{key}".', fix="convert it to the plain e3nn form first.")
+    config["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return {key: _to_plain(key, value) for key, value in config.items()}
+
+
+def build_model(config: Mapping[str, Any]) -> torch.nn.Module:
+    """Return a ``ScaleShiftMACE`` with random weights from :func:`describe_model`'s data."""
+    arguments = dict(config)
+    dtype = _DTYPES[arguments.pop("dtype")]
+    for key, known in _CLASS_KEYS.items():
+        arguments[key] = _lookup(key, arguments[key], known)
+    for key in _IRREPS_KEYS:
+        arguments[key] = None if arguments[key] is None else o3.Irreps(arguments[key])
+    with mace_environment(), default_dtype(dtype):
+        return modules.ScaleShiftMACE(**arguments)
+
+
+def _lookup(key: str, name: str, known: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a class or a function
+    if name not in known:
+        raise CheckpointError(f'Unknown {key} "{name}".', fix=suggestion(name, known))
+    return known[name]
+
+
+def _to_plain(key: str, value: Any) -> Any:  # noqa: ANN401 - constructor arguments are of many types
+    if key == "gate":
+        return next(name for name, gate in modules.gate_dict.items() if gate is value)
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, o3.Irreps):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist.", fix="check the path.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.", fix="get it again.") from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} was not written by mace_ft_bench.", fix="convert it with `mfb models convert`.")
+    if int(header.get("version", "0")) > VERSION:
+        raise CheckpointError(f"{path} has format version {header['version']}.", fix="update mace_ft_bench.")
+    return json.loads(header["config"]), state

@@ -1,0 +1,63 @@
+"""All models that can be named: the embedded cards, and those of installed packages."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from mace_ft_bench import paths
+from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
+from mace_ft_bench.zoo.card import ModelCard, load_card
+
+ENTRY_POINT_GROUP = "mace_ft_bench.models"
+"""A package offers models by an entry point of this group: a callable that returns an iterable of ModelCard."""
+
+
+def list_models() -> list[ModelCard]:
+    """Return the cards of all models, sorted by name.
+
+    Raises
+    ------
+    CardError
+        If a card is malformed or two carry one name.
+    """
+    cards: dict[str, ModelCard] = {}
+    for card in [*_embedded(), *_third_party()]:
+        if card.name in cards:
+            raise CardError(
+                f'Two models are called "{card.name}" ({cards[card.name].folder} and {card.folder}).',
+                fix="uninstall one of the packages, or rename its model.",
+            )
+        cards[card.name] = card
+    return [cards[name] for name in sorted(cards)]
+
+
+def find_model(name: str) -> ModelCard:
+    """Return the card of that name.
+
+    Raises
+    ------
+    UnknownNameError
+        With the nearest known name.
+    """
+    cards = {card.name: card for card in list_models()}
+    if name not in cards:
+        raise UnknownNameError(f'No model is called "{name}".', fix=suggestion(name, cards))
+    return cards[name]
+
+
+def _embedded() -> list[ModelCard]:
+    return [load_card(path) for path in sorted(paths.model_cards().glob("*.toml"))]
+
+
+def _third_party() -> list[ModelCard]:
+    cards: list[ModelCard] = []
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        offered = list(entry.load()())
+        wrong = [card for card in offered if not isinstance(card, ModelCard)]
+        if wrong:
+            raise CardError(
+                f'The entry point "{entry.name}" ({entry.value}) yields {type(wrong[0]).__name__} objects.',
+                fix="let it yield mace_ft_bench.zoo.card.ModelCard objects, for example from load_card().",
+            )
+        cards += offered
+    return cards

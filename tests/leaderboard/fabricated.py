@@ -1,0 +1,109 @@
+"""Fabricated cases and records: constant offsets, so that every score is known exactly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from mace_ft_bench.results.case import BulkStructure, Case, Metric, Reference
+from mace_ft_bench.results.record import Provenance, Record, Status
+
+STRUCTURE = BulkStructure(element="Mo", lattice="bcc", a=3.169)
+SOURCE = "a table"
+
+
+def make_case(name: str, **changes: Any) -> Case:
+    """Return a case with one metric of tolerance 1 and a scored reference."""
+    dft = Reference(
+        "DFT", "dft", "PBE, VASP", SOURCE, values={"a_angstrom": 3.0}, doi="10.1000/a<b", scored=True, note="A note."
+    )
+    defaults: dict[str, Any] = {
+        "title": f"Title of {name}",
+        "property": "relaxation",
+        "structure": STRUCTURE,
+        "metrics": {"a_percent": Metric("a0", "%", 1.0)},
+        "references": (dft,),
+        "id": f"mo/{name}",
+    }
+    return Case(**(defaults | changes))
+
+
+def make_record(model: str, case: Case, status: Status = "ok", error: float = 0.0, **changes: Any) -> Record:
+    """Return a current record whose errors are ``error`` tolerances in every metric."""
+    ok = status == "ok"
+    record = Record(
+        key=f"{model}/{case.id}",
+        model=model,
+        case=case.id,
+        property=case.property,
+        case_hash=case.content_hash(),
+        status=status,
+        message="" if ok else f"It ended {status}. To fix: try again.",
+        result={"a_angstrom": 3.0 * (1 + error / 100)} if ok else None,
+        errors={name: error * metric.tolerance for name, metric in case.metrics.items()} if ok else {},
+        wall_s=10.0,
+        provenance=Provenance(
+            model_sha256="ab" * 32,
+            dtype="float64",
+            device="cpu",
+            hardware="a processor",
+            package_versions={"ase": "3.29"},
+        ),
+    )
+    return replace(record, **changes)
+
+
+def published(label: str, **changes: Any) -> Reference:
+    """Return a published model."""
+    return Reference(label, "published_model", "MACE, PBE", SOURCE, **changes)
+
+
+def elastic_case() -> Case:
+    metrics = {f"{name}_percent": Metric(name.upper(), "%", 10.0) for name in ("c11", "c12", "c44")}
+    values: dict[str, float | list[float]] = {"c11_gpa": 400.0, "c12_gpa": 200.0, "c44_gpa": 100.0}
+    references = (
+        Reference("DFT", "dft", "PBE", SOURCE, values=values, scored=True),
+        Reference("Experiment", "experiment", "experiment", SOURCE, values={"c11_gpa": 450.0}),
+        published("EAM", values={"c11_gpa": 440.0, "c12_gpa": 180.0, "c44_gpa": 100.0, "bulk_modulus_gpa": 266.0}),
+        published("MACE-MP-0b3", values={"c11_gpa": 200.0, "c12_gpa": 200.0, "c44_gpa": 50.0}),
+    )
+    return make_case("elastic", property="elastic", metrics=metrics, references=references)
+
+
+def gsfe_case() -> Case:
+    metrics = {"barrier_j_per_m2": Metric("barrier", "J/m²", 0.2), "curve_rms_j_per_m2": Metric("rms", "J/m²", 0.1)}
+    references = (
+        Reference("DFT", "dft", "PBE", SOURCE, values={"gamma_j_per_m2": [0.0, 1.0, 1.5, 1.0, 0.0]}, scored=True),
+        published("MACE-MP-0b3", errors={"barrier_j_per_m2": 0.2}),
+    )
+    return make_case("gsfe", property="gsfe", metrics=metrics, references=references)
+
+
+ELASTIC = {
+    "c11_gpa": 440.0,
+    "c12_gpa": 200.0,
+    "c44_gpa": 100.0,
+    "constants_gpa": {"C_11": 440.0},
+    "bulk_modulus_gpa": 280.0,
+    "poisson_ratio": 0.308,
+    "born_stable": True,
+}
+GSFE = {"displacement": [0, 0.25, 0.5, 0.75, 1], "gamma_j_per_m2": [0, 1.1, 1.6, 1.1, 0], "barrier_j_per_m2": 1.6}
+EOS = {
+    "v0_angstrom3_per_atom": 15.9,
+    "volumes_angstrom3_per_atom": [14.0, 15.0, 16.0, 17.0],
+    "energies_ev_per_atom": [-10.0, -10.8, -10.9, -10.5],
+}
+FRAMES = {
+    "overall": {"force_rmse_mev_per_a": 50.0},
+    "per_config_type": {},
+    "energy_offset_mev_per_atom": 1000.0,
+    "energy_pairs_ev_per_atom": [[-10.0, -9.0], [-11.0, -10.01]],
+    "force_pairs_ev_per_angstrom": [[math.sin(i), math.sin(i) + 0.1] for i in range(200)],
+}
+THROUGHPUT = {
+    "atoms": [16, 128, 432],
+    "median_ms_per_step": [10.0, 60.0, 216.0],
+    "median_us_per_atom": [625.0, 468.75, 500.0],
+}

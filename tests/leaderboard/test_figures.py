@@ -1,0 +1,110 @@
+"""Figures as accessible SVG that can be inlined."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import pytest
+
+from mace_ft_bench.leaderboard.figures import FIGURES, draw_figure
+from mace_ft_bench.leaderboard.svg import model_styles
+from mace_ft_bench.results.case import Case, Metric, Reference
+
+from .fabricated import ELASTIC, EOS, FRAMES, GSFE, SOURCE, THROUGHPUT, elastic_case, gsfe_case, make_case, published
+
+SVG = "{http://www.w3.org/2000/svg}"
+NASTY = ["<script>alert(1)</script>", "$x^{", "_hidden", 'a "quoted" & name']
+
+
+def eos_case() -> Case:
+    values: dict[str, float | list[float]] = {"v0_angstrom3_per_atom": 15.8}
+    reference = Reference("DFT", "dft", "PBE", SOURCE, values=values, scored=True)
+    return make_case("eos", property="eos", metrics={"v0_percent": Metric("V0", "%", 1.0)}, references=(reference,))
+
+
+EXAMPLES = [
+    (elastic_case(), ELASTIC),
+    (gsfe_case(), GSFE),
+    (eos_case(), EOS),
+    (make_case("frames", property="frame_errors"), FRAMES),
+    (make_case("speed", property="throughput", metrics={}, references=()), THROUGHPUT),
+]
+
+
+def test_every_figure_has_an_example():
+    assert {case.property for case, _ in EXAMPLES} == set(FIGURES)
+
+
+@pytest.mark.parametrize(("case", "result"), EXAMPLES, ids=lambda item: getattr(item, "id", ""))
+def test_a_figure_is_accessible_and_follows_the_page(case, result):
+    svg = draw_figure(case, dict.fromkeys(["one", *NASTY], result))
+    root = ET.fromstring(svg)  # noqa: S314 - our own output
+    title, desc = root.find(f"{SVG}title"), root.find(f"{SVG}desc")
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == f"{title.get('id')} {desc.get('id')}"
+    assert case.title in title.text
+    assert "one" in desc.text
+    assert "currentColor" in svg
+    assert "var(--m1, " in svg
+    assert "#01020" not in svg
+    assert "<script" not in svg
+    assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
+    words = {"".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")}
+    assert {"one", *NASTY} <= words
+
+
+@pytest.mark.parametrize(("case", "result"), EXAMPLES, ids=lambda item: getattr(item, "id", ""))
+def test_identifiers_are_unique_and_resolve(case, result):
+    other = make_case("other", property=case.property, metrics=case.metrics, references=case.references)
+    page = draw_figure(case, {"m": result}) + draw_figure(other, {"m": result})
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', page)
+    assert {a or b for a, b in used} <= set(ids)
+
+
+def test_the_same_input_gives_the_same_figure():
+    case, result = EXAMPLES[0]
+    assert draw_figure(case, {"m": result}) == draw_figure(case, {"m": result})
+
+
+def test_matplotlib_is_left_as_it_was():
+    before = dict(mpl.rcParams)
+    draw_figure(elastic_case(), {"m": ELASTIC})
+    assert dict(mpl.rcParams) == before
+
+
+def test_published_bars_say_so_and_references_are_there():
+    svg = draw_figure(elastic_case(), {"m": ELASTIC})
+    words = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    assert "EAM (published)" in words
+    assert "Experiment" in words
+    assert "<pattern" in svg
+
+
+def test_published_curves_say_so():
+    case = gsfe_case()
+    curve = published("Paper", values={"gamma_j_per_m2": [0.0, 1.0, 0.0]})
+    case = make_case("curve", property="gsfe", metrics=case.metrics, references=(*case.references, curve))
+    assert "Paper (published)" in draw_figure(case, {"m": GSFE})
+
+
+def test_values_that_do_not_apply_leave_a_gap():
+    assert "<svg" in draw_figure(elastic_case(), {"m": ELASTIC | {"c44_gpa": None}})
+
+
+def test_frames_without_energies_show_forces():
+    result = FRAMES | {"energy_pairs_ev_per_atom": [], "energy_offset_mev_per_atom": None}
+    assert "<svg" in draw_figure(make_case("frames", property="frame_errors"), {"m": result})
+
+
+def test_no_figure_for_unknown_properties_and_without_results():
+    assert draw_figure(make_case("one", property="unknown"), {"m": {}}) == ""
+    assert draw_figure(gsfe_case(), {}) == ""
+
+
+def test_many_models_stay_distinguishable():
+    styles = model_styles([str(i) for i in range(24)])
+    assert len(set(styles.values())) == 24

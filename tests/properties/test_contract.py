@@ -1,0 +1,70 @@
+"""What every property owes the suite, and what every case card owes its property."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from ase.calculators.emt import EMT
+
+from mace_ft_bench.errors import UnknownNameError
+from mace_ft_bench.properties.base import all_properties, get_property
+from mace_ft_bench.properties.structures import build
+from mace_ft_bench.results.case import load_cases
+from mace_ft_bench.toml_schema import StrictTable, parse
+
+FAST = {
+    "relaxation": {},
+    "eos": {"points": 5},
+    "elastic": {},
+    "gsfe": {"slip_vector": [1, 0, 0], "points": 3},
+    "throughput": {"repeats": [1], "samples": 1},
+    "frame_errors": {},
+}
+CASES = load_cases()
+
+
+def test_registry_names_every_property_once():
+    assert set(FAST) <= set(all_properties())
+    with pytest.raises(UnknownNameError, match="elastic"):
+        get_property("elasticity")
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_settings_and_results_are_plain_frozen_and_documented(name):
+    item = get_property(name)
+    assert issubclass(item.settings, StrictTable)
+    for schema in (item.settings, item.result):
+        assert schema.__dataclass_params__.frozen
+        assert schema.__doc__
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_results_are_json_without_nan(name, copper):
+    target = [copper] if name == "frame_errors" else copper
+    copper.info["REF_energy"] = 0.0
+    item = get_property(name)
+    result = item.compute(target, EMT(), parse(FAST[name], item.settings, where=name))
+    assert isinstance(result, item.result)
+    plain = json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False))
+    assert set(plain) == {field.name for field in dataclasses.fields(item.result)}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.property in FAST], ids=lambda case: case.id)
+def test_settings_of_every_card_parse(case):
+    parse(case.settings, get_property(case.property).settings, where=case.id)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.structure], ids=lambda case: case.id)
+def test_structure_of_every_card_builds(case):
+    assert len(build(case.structure)) > 0
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES.values() if case.structure and case.property in FAST], ids=lambda case: case.id
+)
+def test_reference_fields_of_every_card_exist(case):
+    known = {field.name for field in dataclasses.fields(get_property(case.property).result)}
+    for reference in case.references:
+        assert set(reference.values) <= known
