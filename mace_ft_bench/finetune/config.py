@@ -120,6 +120,8 @@ class FinetuneConfig(StrictTable):
     """``stress``: mean squared errors; ``universal``: Huber losses. As mace-torch names them."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     stage_two: StageTwoConfig | None = None
+    config_type_weights: dict[str, float] = field(default_factory=dict)
+    """Factor on the loss of the frames of a config_type; one where not named."""
     seed: int = 1
     """Seed of initial weights and batches."""
     device: Literal["cpu", "cuda"] = "cpu"

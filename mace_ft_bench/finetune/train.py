@@ -120,6 +120,7 @@ def mace_arguments(config: FinetuneConfig) -> list[str]:
         "num_radial_basis": model.num_radial_basis,
         "loss": config.loss,
         **_weights("", config.weights),
+        "config_type_weights": json.dumps({"Default": 1.0, **config.config_type_weights}),
         "compute_stress": True,
         "error_table": "PerAtomRMSEstressvirials",
         "lr": optimiser.lr,

@@ -117,6 +117,15 @@ def test_primitive_cell_and_noise_give_the_same(copper):
     assert constants(results[2]) == pytest.approx(constants(results[0]), rel=1e-3)
 
 
+def test_noise_that_the_relaxation_leaves_does_not_hide_the_symmetry(copper):
+    noisy = copper.copy()
+    noisy.rattle(2e-4, seed=1)
+    loose = elastic.Settings(fmax=5e-3, stress_limit_gpa=1)  # as a float32 model at its noise
+    result = elastic.compute(noisy, EMT(), loose)
+    assert set(result.constants_gpa) == {"C_11", "C_12", "C_44"}
+    assert constants(result) == pytest.approx(constants(elastic.compute(copper, EMT(), elastic.Settings())), rel=0.02)
+
+
 def test_rotated_cubic_crystal_is_refused(copper):
     copper.rotate(45, "z", rotate_cell=True)
     with pytest.raises(StructureError, match="cube axes"):

@@ -141,6 +141,8 @@ def test_parity_samples_are_bounded_reproducible_and_true(frames):
     one, two = (frame_errors.compute(frames, EMT(), choice) for _ in range(2))
     assert one == two
     assert len(one.force_pairs_ev_per_angstrom) == 50
+    most = frame_errors.compute(frames, EMT(), frame_errors.Settings(samples=119)).force_pairs_ev_per_angstrom
+    assert len(set(most)) > 110  # drawn without replacement
     assert all(reference == pytest.approx(model, abs=1e-4) for reference, model in one.force_pairs_ev_per_angstrom)
     full = frame_errors.compute(frames, EMT(), CHOICE).force_pairs_ev_per_angstrom
     assert len(full) == 120

@@ -91,6 +91,13 @@ def test_unit_and_area_are_exact_for_a_known_energy(recorder):
     assert result.area_angstrom2 == pytest.approx(area)
 
 
+def test_the_first_point_is_the_zero_even_if_it_is_not_the_lowest(recorder):
+    result = gsfe.compute(bcc_110(), recorder(energy=lambda frame: -frame.cell.array[2, 1]), PATH)
+    assert result.gamma_j_per_m2[0] == 0
+    assert max(result.gamma_j_per_m2[1:]) < 0
+    assert result.barrier_j_per_m2 == 0
+
+
 def test_rigid_path_keeps_every_atom_and_tilts_only_the_third_vector(recorder):
     calc, atoms = recorder(), bcc_121()
     before = atoms.copy()
