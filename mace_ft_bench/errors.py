@@ -117,7 +117,7 @@ class MissingDependencyError(MaceFtBenchError, ImportError):
 
 
 def suggestion(name: str, options: Iterable[str]) -> str:
-    """Return ``use "mo-ft"`` for the nearest option, or the list of all options.
+    """Return the nearest option as a question, and all options.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
@@ -25,11 +26,12 @@ def cases(
     table = Table("case", "property", "scored", "reference", "title")
     for case in chosen:
         reference = case.scored_reference
-        table.add_row(
+        cells = (
             case.id,
             case.property,
             ", ".join(f"{metric.label} ({metric.tolerance:g} {metric.unit})" for metric in case.metrics.values()),
             reference.label if reference else "",
             case.title,
         )
+        table.add_row(*map(escape, cells))
     console().print(table)

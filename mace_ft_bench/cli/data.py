@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
@@ -27,7 +28,8 @@ def list_(*, json: Annotated[bool, typer.Option(help="Print the cards as JSON.")
         return
     table = Table("name", "splits", "labels", "licence", "title")
     for card in cards.values():
-        table.add_row(card.name, " ".join(card.splits), card.functional, card.licence, card.title)
+        cells = (card.name, " ".join(card.splits), card.functional, card.licence, card.title)
+        table.add_row(*map(escape, cells))
     console().print(table)
 
 
@@ -42,4 +44,4 @@ def fetch(
 
     for card in [find_dataset(name) for name in names] if names else list_datasets().values():
         for path in fetcher.fetch(card, mirror=mirror):
-            console().print(f"{card.name}: {path}", soft_wrap=True)
+            console().print(f"{card.name}: {path}", soft_wrap=True, markup=False)

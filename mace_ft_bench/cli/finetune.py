@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -50,12 +51,12 @@ def _print_export(exported: Export) -> None:
     table = Table("stage", "E [meV/atom]", "F [meV/Å]", "S [GPa]", "", title="validation RMSE")
     for stage in exported.stages:
         table.add_row(
-            stage.stage,
+            escape(stage.stage),
             f"{stage.energy_rmse_mev_per_atom:.2f}",
             f"{stage.force_rmse_mev_per_a:.1f}",
             f"{stage.stress_rmse_gpa:.3f}",
             "chosen" if stage is exported.chosen else "",
         )
     console().print(table)
-    console().print(f"weights: {exported.weights}\ncard (draft): {exported.card}", soft_wrap=True)
-    console().print(f'use it: get_calculator("{exported.weights}")', soft_wrap=True, highlight=False)
+    console().print(f"weights: {exported.weights}\ncard (draft): {exported.card}", soft_wrap=True, markup=False)
+    console().print(f'use it: get_calculator("{exported.weights}")', soft_wrap=True, markup=False, highlight=False)

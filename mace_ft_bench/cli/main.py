@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from rich.markup import escape
 
 from mace_ft_bench._version import __version__
 from mace_ft_bench.cli import cases, data, finetune, models, report, run
@@ -45,6 +46,6 @@ def main() -> None:
     try:
         app()
     except MaceFtBenchError as error:
-        error_console().print(f"[bold red]Error:[/] {error.message}", highlight=False, soft_wrap=True)
-        error_console().print(f"[bold]To fix:[/] {error.fix}", highlight=False, soft_wrap=True)
+        error_console().print(f"[bold red]Error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
+        error_console().print(f"[bold]To fix:[/] {escape(error.fix)}", highlight=False, soft_wrap=True)
         sys.exit(2)

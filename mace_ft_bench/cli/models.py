@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
@@ -30,7 +31,7 @@ def models(
     table = Table("name", "elements", "labels", "licence", "description")
     for card in cards:
         elements = " ".join(card.elements) if len(card.elements) <= 8 else f"{len(card.elements)} elements"  # noqa: PLR2004 - what fits
-        table.add_row(card.name, elements, card.functional, card.licence, card.description)
+        table.add_row(*map(escape, (card.name, elements, card.functional, card.licence, card.description)))
     console().print(table)
 
 
@@ -47,6 +48,8 @@ def convert(
 
     if target.exists() and not force:
         raise CheckpointError(f"{target} exists.", fix="pass --force to replace it.")
+    if not target.parent.is_dir():
+        raise CheckpointError(f"The folder {target.parent} does not exist.", fix="make it, or correct the path.")
     kinds = (source.suffix, target.suffix)
     if kinds == (".model", ".safetensors"):
         checkpoint.save_checkpoint(checkpoint.load_mace_model(source, trust=trust), target)
@@ -56,4 +59,4 @@ def convert(
         raise CheckpointError(
             f"Cannot convert {source.suffix} to {target.suffix}.", fix="convert .model to .safetensors, or back."
         )
-    console().print(f"wrote {target}")
+    console().print(f"wrote {target}", soft_wrap=True, markup=False)

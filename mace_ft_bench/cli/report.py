@@ -46,5 +46,5 @@ def build_report(results: Path) -> None:
         for card in list_models()
     }
     written = write_report(records, cases, results, model_info=model_info)
-    console().print(f"leaderboard: {written.html.resolve()}", soft_wrap=True)
-    console().print(f"             {written.markdown.resolve()}", soft_wrap=True)
+    console().print(f"leaderboard: {written.html.resolve()}", soft_wrap=True, markup=False)
+    console().print(f"             {written.markdown.resolve()}", soft_wrap=True, markup=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mace_ft_bench.cli.console import console
@@ -58,15 +59,15 @@ def _run(todo: list[Task], records: RecordStore) -> None:
         bar = progress.add_task("", total=len(todo))
 
         def start(task: Task) -> None:
-            progress.update(bar, description=f"{task.model.name}: {task.case.id}")
+            progress.update(bar, description=escape(f"{task.model.name}: {task.case.id}"))
 
         def done(record: Record) -> None:
             progress.advance(bar)
             colour = "green" if record.status == "ok" else "yellow"
             errors = "  ".join(f"{name} {value:+.3g}" for name, value in record.errors.items())
             progress.print(
-                f"[{colour}]{record.status:12}[/] {record.model:10} {record.case:28} {record.wall_s:6.1f} s  "
-                f"{errors or record.message}",
+                f"[{colour}]{record.status:12}[/] "
+                + escape(f"{record.model:10} {record.case:28} {record.wall_s:6.1f} s  {errors or record.message}"),
                 highlight=False,
                 soft_wrap=True,
             )

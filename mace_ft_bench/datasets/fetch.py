@@ -77,7 +77,7 @@ def load_frames(name: str, split: str, *, mirror: Path | None = None, download: 
 
 
 def _locate(card: DatasetCard, file: DataFile, mirror: Path | None, *, download: bool) -> Path:
-    cached = cache_folder() / card.name / file.sha256[:12] / Path(file.url).name
+    cached = cache_folder() / card.name / file.sha256[:12] / Path(urlsplit(file.url).path).name
     mirrored = _in_mirror(file, mirror)
     if mirrored is not None and mirrored.is_file():
         return _verified(mirrored, file)

@@ -46,7 +46,7 @@ def labelled(atoms: Atoms, *, energy: float, forces: np.ndarray, stress: np.ndar
     Raises
     ------
     DataError
-        If a shape is wrong or a number is not finite.
+        If a shape is wrong, or a label, position or cell vector is not finite.
     """
     frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     forces = np.asarray(forces, dtype=float)
@@ -55,12 +55,16 @@ def labelled(atoms: Atoms, *, energy: float, forces: np.ndarray, stress: np.ndar
     frame.info[ENERGY] = float(energy)
     frame.info[CONFIG_TYPE] = config_type
     frame.arrays[FORCES] = forces
-    parts = [np.array([energy]), forces.ravel()]
+    parts = [np.array([energy]), forces.ravel(), frame.positions.ravel(), frame.cell.array.ravel()]
     if stress is not None:
-        frame.info[STRESS] = np.asarray(stress, dtype=float).reshape(6)
+        frame.info[STRESS] = np.array(stress, dtype=float)
+        if frame.info[STRESS].shape != (6,):
+            raise DataError(f"A stress has shape {frame.info[STRESS].shape}, not (6,).", fix="check the source file.")
         parts.append(frame.info[STRESS])
     if not np.isfinite(np.concatenate(parts)).all():
-        raise DataError(f"A label of a {config_type} frame is not finite.", fix="remove the frame from the source.")
+        raise DataError(
+            f"A label or position of a {config_type} frame is not finite.", fix="remove the frame from the source."
+        )
     return frame
 
 

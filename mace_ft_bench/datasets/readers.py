@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 from ase.db import connect
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from mace_ft_bench.datasets.frames import labelled
 from mace_ft_bench.errors import CardError, DataError, suggestion
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-_AXES = {"x": 0, "y": 1, "z": 2}
+_VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 
 
 def voigt_from(values: Sequence[float], order: Sequence[str]) -> np.ndarray:
@@ -35,15 +36,15 @@ def voigt_from(values: Sequence[float], order: Sequence[str]) -> np.ndarray:
     ------
     CardError
         If the order does not name six different components.
+    DataError
+        If there are not six values.
     """
-    tensor = np.full((3, 3), np.nan)
-    for name, value in zip(order, values, strict=True):
-        first, second = (_AXES[axis] for axis in name)
-        tensor[first, second] = tensor[second, first] = value
-    if np.isnan(tensor).any():
-        raise CardError(f"Stress order {list(order)} misses components.", fix="name xx, yy, zz, yz, xz and xy.")
-    voigt: np.ndarray = full_3x3_to_voigt_6_stress(tensor)
-    return voigt
+    if len(order) != len(_VOIGT) or {"".join(sorted(name)) for name in order} != set(_VOIGT):
+        raise CardError(f"Stress order {list(order)} is no order.", fix="name xx, yy, zz, yz, xz and xy, each once.")
+    if len(values) != len(_VOIGT):
+        raise DataError(f"A stress has {len(values)} components.", fix="check the source file.")
+    named = {"".join(sorted(name)): value for name, value in zip(order, values, strict=True)}
+    return np.array([named[name] for name in _VOIGT], dtype=float)
 
 
 def read_mlearn_json(path: Path, *, stress_order: Sequence[str]) -> list[Atoms]:
@@ -104,6 +105,9 @@ def read_ase_db(path: Path, *, config_type_key: str) -> list[Atoms]:
     ]
 
 
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, sqlite3.Error)
+"""What numpy, json, sqlite and ase raise on a file that is truncated or of another kind."""
+
 READERS: dict[str, Callable[..., list[Atoms]]] = {"mlearn-json": read_mlearn_json, "ase-db": read_ase_db}
 
 
@@ -119,9 +123,14 @@ def read_frames(path: Path, reader: str, options: dict[str, Any]) -> list[Atoms]
     """
     if reader not in READERS:
         raise CardError(f'No reader is called "{reader}".', fix=suggestion(reader, READERS))
+    read = READERS[reader]
     try:
-        return READERS[reader](path, **options)
+        inspect.signature(read).bind(path, **options)
     except TypeError as error:
         raise CardError(f"Reader {reader} does not take {options}: {error}.", fix="correct the options.") from error
-    except (KeyError, json.JSONDecodeError) as error:
+    try:
+        return read(path, **options)
+    except (CardError, DataError):
+        raise
+    except _MALFORMED as error:
         raise DataError(f"{path} is not a {reader} file: {error!r}.", fix="check the reader of the card.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +26,14 @@ class DataConfig(StrictTable):
     split_seed: int = 1
     """Seed of the split."""
 
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise CardError("sources is empty.", fix='name a dataset split, "<dataset>:<split>".')
+        if not 0 < self.valid_fraction < 1 or self.split_seed < 0:
+            raise CardError(
+                "valid_fraction is not between 0 and 1, or split_seed is negative.", fix="give, say, 0.1 and 1."
+            )
+
 
 @dataclass(frozen=True)
 class ArchitectureConfig(StrictTable):
@@ -44,6 +53,14 @@ class ArchitectureConfig(StrictTable):
     """Number of Bessel functions."""
     mlp_irreps: str = "16x0e"
     """Hidden features of the last readout."""
+
+    def __post_init__(self) -> None:
+        counts = (self.correlation, self.num_interactions, self.num_radial_basis)
+        if not self.r_max > 0 or min(counts) < 1 or self.max_ell < 0:
+            raise CardError(
+                "r_max, correlation, num_interactions, num_radial_basis or max_ell is out of range.",
+                fix="give r_max > 0, max_ell >= 0 and at least 1 of the others.",
+            )
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,10 @@ class StageTwoConfig(StrictTable):
     lr: float
     """Learning rate."""
     weights: LossWeights
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise CardError(f"lr {self.lr} is not positive.", fix="give lr > 0.")
 
 
 @dataclass(frozen=True)
@@ -100,6 +121,8 @@ class OptimiserConfig(StrictTable):
             )
         if self.batch_size < 1 or self.max_epochs < 1:
             raise CardError("batch_size and max_epochs must be at least 1.", fix="correct them.")
+        if self.weight_decay < 0 or not self.clip_grad > 0:
+            raise CardError("weight_decay is negative or clip_grad is not positive.", fix="correct them.")
 
 
 @dataclass(frozen=True)
@@ -134,6 +157,14 @@ class FinetuneConfig(StrictTable):
             raise CardError(
                 f"Stage two starts at epoch {self.stage_two.start_epoch} of {self.optimiser.max_epochs}.",
                 fix="start it before the last epoch.",
+            )
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise CardError(
+                f'name "{self.name}" cannot name files.', fix="use letters, digits, dots, hyphens and underscores."
+            )
+        if self.eval_interval < 1 or min(self.config_type_weights.values(), default=0) < 0:
+            raise CardError(
+                "eval_interval is below 1 or a weight in [config_type_weights] is negative.", fix="correct them."
             )
 
 

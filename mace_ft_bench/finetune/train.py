@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS, count_groups, write_extxyz
@@ -18,7 +20,8 @@ from mace_ft_bench.zoo.card import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from ase import Atoms
 
     from mace_ft_bench.finetune.config import FinetuneConfig, LossWeights
 
@@ -61,13 +64,11 @@ def train(
     Raises
     ------
     TrainingError
-        If the folder holds a run of another recipe, or training fails.
+        If the folder holds a run of another recipe or of other frames, or training fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     training, validation = prepare_frames(config.data, mirror=mirror)
-    write_extxyz(training, folder / "train.xyz")
-    write_extxyz(validation, folder / "valid.xyz")
-    _claim(folder, config, {"train": count_groups(training), "valid": count_groups(validation)})
+    _claim(folder, config, {"train": training, "valid": validation})
     command = [sys.executable, "-m", "mace.cli.run_train", *mace_arguments(config)]
     with (folder / _LOG).open("a", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=_environment())  # noqa: S603 - our own arguments
@@ -161,21 +162,46 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONWARNINGS": "ignore", "MPLBACKEND": "Agg"}
 
 
-def _claim(folder: Path, config: FinetuneConfig, frames: dict[str, Any]) -> None:
+def _claim(folder: Path, config: FinetuneConfig, frames: dict[str, list[Atoms]]) -> None:
+    """Write the frames and ``run.json``; a folder of another recipe or of other frames is refused untouched."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        written = {f"{name}.xyz": Path(scratch) / f"{name}.xyz" for name in frames}
+        for path in written.values():
+            write_extxyz(frames[path.stem], path)
+        run = _describe_run(config, frames, {name: sha256_of(path) for name, path in written.items()})
+        _refuse_another_run(folder, run)
+        for name, path in written.items():
+            path.replace(folder / name)
+        (Path(scratch) / _RUN).write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
+        (Path(scratch) / _RUN).replace(folder / _RUN)
+
+
+def _describe_run(config: FinetuneConfig, frames: dict[str, list[Atoms]], sha256: dict[str, str]) -> dict[str, Any]:
     run = {
         "recipe": asdict(config),
-        "frames": frames,
-        "sha256": {name: sha256_of(folder / name) for name in ("train.xyz", "valid.xyz")},
+        "frames": {name: count_groups(part) for name, part in frames.items()},
+        "sha256": sha256,
         "versions": {name: version(name) for name in ("mace-ft-bench", "mace-torch", "torch", "e3nn", "numpy")},
         "command": ["mace_run_train", *mace_arguments(config)],
     }
-    text = json.dumps(run, indent=1, sort_keys=True)
+    plain: dict[str, Any] = json.loads(json.dumps(run))  # as it is read back
+    return plain
+
+
+def _refuse_another_run(folder: Path, run: dict[str, Any]) -> None:
     path = folder / _RUN
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["recipe"] != json.loads(text)["recipe"]:
-        raise TrainingError(
-            f"{folder} holds a run of another recipe.", fix="choose another --out folder, or delete this one."
-        )
-    path.write_text(text, encoding="utf-8")
+    if not path.is_file():
+        return
+    fix = "choose another --out folder, or delete this one."
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        recipe, sha256 = earlier["recipe"], earlier["sha256"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise TrainingError(f"{path} is damaged.", fix=fix) from error
+    if recipe != run["recipe"]:
+        raise TrainingError(f"{folder} holds a run of another recipe.", fix=fix)
+    if sha256 != run["sha256"]:
+        raise TrainingError(f"{folder} holds a run of this recipe on other frames.", fix=fix)
 
 
 def _follow(
@@ -203,16 +229,25 @@ def read_epochs(folder: Path, config: FinetuneConfig) -> Iterator[EpochErrors]:
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
-        if '"mode": "eval"' not in line or not line.endswith("}"):
-            continue
-        entry = json.loads(line)
-        if entry["epoch"] is not None:
+        entry = _entry(line)
+        if entry.get("mode") == "eval" and entry["epoch"] is not None:
             yield EpochErrors(
                 epoch=entry["epoch"],
                 energy_rmse_mev_per_atom=1000 * entry["rmse_e_per_atom"],
                 force_rmse_mev_per_a=1000 * entry["rmse_f"],
                 stress_rmse_mev_per_a3=1000 * entry["rmse_stress"],
             )
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """Return the entry of a line; an empty one where a kill tore it, also where a resumed run wrote on behind it."""
+    if '"mode": "eval"' not in line:
+        return {}
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return entry
 
 
 def _last_line(path: Path) -> str:

@@ -18,7 +18,13 @@ from mace_ft_bench import paths
 from mace_ft_bench.calculators.factory import get_calculator, is_path, resolve_device
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.fetch import load_frames
-from mace_ft_bench.errors import MissingDataError, UnconvergedError, UnstableError, UnsupportedElementError
+from mace_ft_bench.errors import (
+    MissingDataError,
+    UnconvergedError,
+    UnknownNameError,
+    UnstableError,
+    UnsupportedElementError,
+)
 from mace_ft_bench.properties.base import Property, get_property
 from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results import machine
@@ -89,12 +95,14 @@ def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> 
     Raises
     ------
     UnknownNameError
-        If there is no such model.
+        If there is no such model or file.
     ChecksumError
         If embedded weights differ from their card.
     """
     if is_path(source):
         path = Path(source)
+        if not path.is_file():
+            raise UnknownNameError(f"{path} does not exist.", fix="check the path; names are listed by `mfb models`.")
         return ModelSpec(path.stem, source, sha256_of(path), head=head, trust=trust)
     card = find_model(source)
     if card.kind == "factory":
@@ -112,19 +120,22 @@ def plan(models: Iterable[ModelSpec], cases: Iterable[Case], options: RunOptions
     CardError
         If a case has settings its property does not take.
     UnknownNameError
-        If a case names an unknown property.
+        If a case names an unknown property, or two different models share a name.
     """
     chosen = list(cases)
     options = replace(options, device=resolve_device(options.device))
+    specs = list(models)
+    _refuse_namesakes(specs)
     for case in chosen:
         parse(case.settings, get_property(case.property).settings, where=f"[settings] of {case.id}")
-    return [Task(model, case, options, _key(model, case, options)) for model in models for case in chosen]
+    return [Task(model, case, options, _key(model, case, options)) for model in specs for case in chosen]
 
 
 def pending(tasks: Iterable[Task], store: RecordStore) -> list[Task]:
     """Return the tasks without a final record."""
-    latest = store.latest()
-    return [task for task in tasks if task.key not in latest or latest[task.key].status in RETRIED]
+    latest = {(record.key, record.model, record.case): record.status for record in store.all()}
+    final = {attempted for attempted, status in latest.items() if status not in RETRIED}
+    return [task for task in tasks if (task.key, task.model.name, task.case.id) not in final]
 
 
 def run(
@@ -160,13 +171,21 @@ def run(
     return collected
 
 
-def attempt(task: Task, calculator: Calculator | None = None) -> Record:
-    """Compute one case on one model; whatever happens becomes exactly one record."""
+def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> Record:
+    """Compute one case on one model; whatever happens becomes exactly one record.
+
+    Parameters
+    ----------
+    task
+        What to attempt.
+    provide
+        Returns the calculator of a task; by default a new one is built.
+    """
     item = get_property(task.case.property)
     record = _blank(task, item)
     began = time.perf_counter()
     try:
-        calculator = calculator or _calculator(task)
+        calculator = (provide or _calculator)(task)
         settings = parse(task.case.settings, item.settings, where=f"[settings] of {task.case.id}")
         result = item.compute(_target(task), calculator, settings)
         reference = task.case.scored_reference
@@ -175,8 +194,18 @@ def attempt(task: Task, calculator: Calculator | None = None) -> Record:
         record.to_json()  # NaN or infinity in a result is a failure, found here
     except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
         _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
-        record = replace(record, status=_status_of(error), message=_message(error), result=None, errors={})
+        record = _failed(task, error)
     return replace(record, wall_s=round(time.perf_counter() - began, 3))
+
+
+def _refuse_namesakes(specs: list[ModelSpec]) -> None:
+    for spec in specs:
+        other = next((other for other in specs if other.name == spec.name and other.sha256 != spec.sha256), None)
+        if other is not None:
+            raise UnknownNameError(
+                f'Two models are called "{spec.name}": {spec.source} and {other.source}.',
+                fix="rename one of the files; tables show their names.",
+            )
 
 
 def dtype_of(model: ModelSpec, item: Property) -> str | None:
@@ -188,18 +217,29 @@ def dtype_of(model: ModelSpec, item: Property) -> str | None:
 
 def _serial(tasks: list[Task], on_start: Callable[[Task], None] | None) -> Iterator[Record]:
     calculators: dict[tuple[ModelSpec, str | None], Calculator] = {}
-    for task in tasks:
-        if on_start:
-            on_start(task)
+
+    def provide(task: Task) -> Calculator:
         key = (task.model, dtype_of(task.model, get_property(task.case.property)))
         if key not in calculators:
             calculators[key] = _calculator(task)
-        yield attempt(task, calculators[key])
+        return calculators[key]
+
+    for task in tasks:
+        if on_start:
+            on_start(task)
+        yield attempt(task, provide)
 
 
 def _parallel(tasks: list[Task], executor: Executor) -> Iterator[Record]:
-    for future in as_completed([executor.submit(attempt, task) for task in tasks]):
-        yield future.result()
+    futures = {executor.submit(attempt, task): task for task in tasks}
+    for future in as_completed(futures):
+        error = future.exception()  # attempt() raises nothing: a worker was lost, or something did not pickle
+        if error is None:
+            yield future.result()
+        elif isinstance(error, Exception):
+            yield _failed(futures[future], error)
+        else:
+            raise error
 
 
 def _calculator(task: Task) -> Calculator:
@@ -242,7 +282,8 @@ def _input_hash(case: Case) -> list[str]:
     if case.frames is not None:
         return [file.sha256 for file in find_dataset(case.frames.dataset).files]
     if isinstance(case.structure, FileStructure):
-        return [sha256_of(paths.reference_data() / "structures" / case.structure.file)]
+        path = paths.reference_data() / "structures" / case.structure.file
+        return [sha256_of(path) if path.is_file() else "missing"]  # building it says what is wrong
     return []
 
 
@@ -268,6 +309,11 @@ def _blank(task: Task, item: Property) -> Record:
         status="ok",
         provenance=provenance,
     )
+
+
+def _failed(task: Task, error: Exception) -> Record:
+    record = _blank(task, get_property(task.case.property))
+    return replace(record, status=_status_of(error), message=_message(error))
 
 
 def _status_of(error: Exception) -> Status:

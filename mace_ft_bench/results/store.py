@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -47,14 +48,20 @@ class RecordStore:
         ------
         ValueError
             If the record holds NaN or infinity.
+        StoreError
+            If the folder cannot be written.
         """
         line = record.to_json() + "\n"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".records.lock"), self.path.open("ab+") as file:
-            if file.tell() and not _ends_with_newline(self.path):
-                line = "\n" + line  # closes a line torn by a kill
-            file.write(line.encode())
-            file.flush()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".records.lock"), self.path.open("ab+") as file:
+                if file.tell() and not _ends_with_newline(self.path):
+                    line = "\n" + line  # closes a line torn by a kill
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written: {error.strerror}.", fix="give another folder.") from error
 
     def all(self) -> list[Record]:
         """Return every readable record in the order written."""

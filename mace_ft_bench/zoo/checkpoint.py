@@ -79,7 +79,7 @@ def load_checkpoint(path: Path) -> torch.nn.Module:
         If the file is damaged, of another format, or of a newer version.
     """
     config, state = _read(path)
-    model = build_model(config)
+    model = _build_from(path, config)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -130,7 +130,8 @@ def load_mace_model(path: Path, *, trust: bool) -> torch.nn.Module:
 def save_mace_model(model: torch.nn.Module, path: Path) -> None:
     """Write a model in MACE's own pickled ``.model`` form, for tools that read only that, atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(model, temporary)
+    with mace_environment():
+        torch.save(model, temporary)
     temporary.replace(path)
 
 
@@ -166,6 +167,15 @@ def build_model(config: Mapping[str, Any]) -> torch.nn.Module:
         arguments[key] = None if arguments[key] is None else o3.Irreps(arguments[key])
     with mace_environment(), default_dtype(dtype):
         return modules.ScaleShiftMACE(**arguments)
+
+
+def _build_from(path: Path, config: Mapping[str, Any]) -> torch.nn.Module:
+    try:
+        return build_model(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: the configuration describes no model: {error!r}.", fix="export the model again."
+        ) from error
 
 
 def _lookup(key: str, name: str, known: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a class or a function
