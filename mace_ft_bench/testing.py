@@ -67,7 +67,7 @@ FLOAT32 = Tolerances(
 
 
 def sheared_crystal(element: str, lattice: str, a: float, *, seed: int = 0) -> Atoms:
-    """Return a small crystal without symmetry: conventional cell, sheared by up to 5 %, atoms displaced by 0.05 Angstrom."""
+    """Return a conventional cell without symmetry: sheared by up to 5 %, atoms displaced by 0.05 Angstrom."""
     atoms = bulk(element, lattice, a=a, cubic=True)
     shear = np.eye(3) + np.array([[0.01, 0.05, 0.0], [0.0, -0.01, -0.03], [0.01, 0.0, 0.0]])
     atoms.set_cell(atoms.cell.array @ shear, scale_atoms=True)
@@ -191,7 +191,7 @@ def check_pickling(calculator: Calculator, atoms: Atoms, *, tolerances: Toleranc
 
 
 def _with(calculator: Calculator, atoms: Atoms) -> Atoms:
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     copy.calc = calculator
     return copy
 
@@ -214,7 +214,7 @@ def _strained(atoms: Atoms, first: int, second: int, amount: float) -> Atoms:
     gradient = np.eye(3)
     gradient[first, second] += amount / 2
     gradient[second, first] += amount / 2
-    strained = atoms.copy()
+    strained: Atoms = atoms.copy()
     strained.set_cell(atoms.cell.array @ gradient, scale_atoms=True)
     return strained
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from mace_ft_bench.errors import CardError, MaceFtBenchError, suggestion
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from pathlib import Path
 
 T = TypeVar("T")
@@ -65,16 +66,17 @@ def parse(table: dict[str, Any], schema: type[T], *, where: str) -> T:
         Naming every offending key, with the nearest known key for an unknown one.
     """
     try:
-        return _adapter(schema).validate_json(json.dumps(table), strict=True)
+        parsed: T = _adapter(typing.cast("Hashable", schema)).validate_json(json.dumps(table), strict=True)
     except ValidationError as error:
         problems = _problems(table, schema, error.errors(include_url=False))
         raise CardError(f"{where} is not valid: {'; '.join(problems)}.", fix=f"edit {where}.") from error
     except TypeError as error:  # a date or a time, which no table of ours holds
         raise CardError(f"{where} is not valid: {error}.", fix="use numbers, strings, booleans and lists.") from error
+    return parsed
 
 
 @functools.cache
-def _adapter(schema: type[T]) -> TypeAdapter[T]:
+def _adapter(schema: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any dataclass
     return TypeAdapter(schema)
 
 

@@ -50,6 +50,8 @@ class StrictCHGNetCalculator(CHGNetCalculator):
         """Check the structure, then evaluate."""
         if atoms is not None:
             check_structure(atoms, self.numbers, model=self.label_name)
+            atoms = atoms.copy()
+            atoms.set_constraint()  # pymatgen warns of constraints it does not know; forces do not depend on them
         with warnings.catch_warnings():
             # CHGNet 0.4.2 turns a volume tensor into a number without detaching it; the value is right.
             warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad=True to a scalar")

@@ -101,7 +101,7 @@ def trained_models(config: FinetuneConfig, folder: Path) -> list[Path]:
 
 
 def mace_arguments(config: FinetuneConfig) -> list[str]:
-    """Return the command line of ``mace_run_train`` for a recipe; every option is given, no default is relied on."""
+    """Return the command line of ``mace_run_train`` for a recipe; what no recipe names keeps mace-torch's default."""
     model, optimiser = config.architecture, config.optimiser
     options: dict[str, Any] = {
         "name": config.name,

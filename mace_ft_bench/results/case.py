@@ -197,9 +197,9 @@ def _check(case: Case, path: Path) -> None:
 def load_cases(root: Path | None = None) -> dict[str, Case]:
     """Return all cases by identifier, sorted; ``datasets`` and ``structures`` folders hold no cases."""
     root = root or paths.reference_data()
-    files = [path for path in sorted(root.glob("*/*.toml")) if path.parent.name not in {"datasets", "structures"}]
+    files = [path for path in root.glob("*/*.toml") if path.parent.name not in {"datasets", "structures"}]
     cases = [load_case(path, root=root) for path in files]
-    return {case.id: case for case in cases}
+    return {case.id: case for case in sorted(cases, key=lambda case: case.id)}
 
 
 def select_cases(patterns: list[str], root: Path | None = None) -> list[Case]:

@@ -191,7 +191,7 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
         reference = task.case.scored_reference
         errors = item.compare(result, reference.values if reference else {})
         record = replace(record, result=asdict(result), errors=errors)
-        record.to_json()  # NaN or infinity in a result is a failure, found here
+        record = Record.from_json(record.to_json())  # NaN or infinity is a failure; tuples become lists, as stored
     except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
         _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
         record = _failed(task, error)

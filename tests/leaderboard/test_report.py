@@ -260,7 +260,7 @@ from mace_ft_bench.results.case import load_cases
 report.write_report([], load_cases().values(), pathlib.Path({str(tmp_path)!r}))
 print(*{{name.split(".")[0] for name in sys.modules}})
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "ase", "mace"}.isdisjoint(done.stdout.split())
     assert (tmp_path / "leaderboard.html").is_file()
 
@@ -272,5 +272,5 @@ before = set(sys.modules)
 import mace_ft_bench.leaderboard.report
 print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "ase", "mace"}.isdisjoint(done.stdout.split())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
+from ase.data import atomic_numbers
 
 from mace_ft_bench import list_models, paths
 from mace_ft_bench.errors import CardError, ChecksumError, UnknownNameError
@@ -40,8 +41,6 @@ def test_embedded_cards_agree_with_their_weights():
     for card in cards:
         model = checkpoint.load_checkpoint(card.verified_path())
         described = checkpoint.describe_model(model)
-        from ase.data import atomic_numbers
-
         assert sorted(atomic_numbers[symbol] for symbol in card.elements) == described["atomic_numbers"]
         assert list(card.heads) == described["heads"]
         assert card.parameters == sum(item.numel() for item in model.parameters())

@@ -156,7 +156,7 @@ def test_only_known_classes_are_built(tmp_path, tiny_file, change):
 
 def test_tensors_must_fit(tmp_path, tiny_file):
     tensors = load_file(tiny_file)
-    tensors.pop(sorted(tensors)[0])
+    tensors.pop(min(tensors))
     with pytest.raises(CheckpointError, match="do not fit"):
         checkpoint.load_checkpoint(rewritten(tiny_file, tmp_path / "m.safetensors", tensors=tensors))
 

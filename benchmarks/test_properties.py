@@ -1,0 +1,47 @@
+"""Every case on every model: errors are recorded, and an embedded model must not fall behind its baseline.
+
+Baselines are plain TOML files beside this one; docs/how-to/update-a-baseline.md says how they change.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mace_ft_bench.results import runner
+from mace_ft_bench.results.record import NOT_COVERED
+
+if TYPE_CHECKING:
+    from mace_ft_bench.results.store import RecordStore
+
+BASELINES = Path(__file__).parent / "baselines"
+RELATIVE_SLACK = 0.05
+"""Growth of an error that still passes."""
+TOLERANCE_SLACK = 0.02
+"""As a share of the metric's tolerance, for errors near zero."""
+
+
+def baseline(model: str, case: str) -> dict[str, float]:
+    """Return the stored errors of an embedded model on a case; empty when none are stored."""
+    path = BASELINES / f"{model}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")).get(case, {}) if path.is_file() else {}
+
+
+def test_case(task: runner.Task, store: RecordStore, record_property: pytest.RecordProperty) -> None:
+    """The case runs, and no scored error exceeds the baseline."""
+    (record,) = runner.run([task], store)
+    for name, error in record.errors.items():
+        record_property(name, error)
+    expected = baseline(task.model.name, task.case.id)
+    if record.status in NOT_COVERED:
+        pytest.skip(record.message)
+    if record.status != "ok" and not expected:
+        pytest.xfail(f"{record.status}: {record.message}")
+    assert record.status == "ok", record.message
+    for name, metric in task.case.metrics.items():
+        if name in expected:
+            allowed = (1 + RELATIVE_SLACK) * abs(expected[name]) + TOLERANCE_SLACK * metric.tolerance
+            assert abs(record.errors[name]) <= allowed, f"{name}: {record.errors[name]:.4g} against {allowed:.4g}"

@@ -1,0 +1,172 @@
+"""Where files come from, and that no wrong one is ever kept."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pooch
+import pytest
+import requests
+
+from mace_ft_bench.datasets import fetch as fetcher
+from mace_ft_bench.datasets.card import DataFile, DatasetCard
+from mace_ft_bench.datasets.fetch import MIRROR_VARIABLE, fetch, load_frames
+from mace_ft_bench.errors import ChecksumError, DataError, MissingDataError, UnknownNameError
+
+CONTENT = b"[]"
+WRONG = b"<html>not found</html>"
+
+
+@pytest.fixture
+def card():
+    file = DataFile(
+        url="https://host.example/owner/repo/abc/frames.json?raw=true",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        bytes=len(CONTENT),
+        split="train",
+        reader="mlearn-json",
+        options={"stress_order": ["xx", "yy", "zz", "xy", "xz", "yz"]},
+    )
+    return DatasetCard("tiny", "A tiny set", "EMT", "MIT", "nobody", (file,))
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    path = tmp_path / "mirror" / "owner" / "repo" / "abc" / "frames.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    return tmp_path / "mirror"
+
+
+def downloader(monkeypatch, *chunks, error=None):
+    """Let pooch's downloader write the chunks and then fail; return the urls it was asked for."""
+    asked = []
+
+    class Downloader:
+        def __init__(self, **options):
+            assert options["timeout"] > 0
+
+        def __call__(self, url, target, _pooch):
+            asked.append(url)
+            with Path(target).open("wb") as file:
+                file.writelines(chunks)
+                file.flush()
+                if error:
+                    raise error
+
+    monkeypatch.setattr(pooch, "HTTPDownloader", Downloader)
+    return asked
+
+
+def files_in(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_mirror_is_used_in_place(card, mirror, cache, monkeypatch):
+    expected = [mirror / "owner" / "repo" / "abc" / "frames.json"]
+    assert fetch(card, mirror=mirror) == expected
+    monkeypatch.setenv(MIRROR_VARIABLE, str(mirror))
+    assert fetch(card) == expected
+    assert not cache.exists()
+
+
+def test_a_download_is_checked_cached_and_not_repeated(card, cache, monkeypatch):
+    asked = downloader(monkeypatch, CONTENT)
+    (path,) = fetch(card)
+    assert path.read_bytes() == CONTENT
+    assert path.name == "frames.json"
+    assert path.is_relative_to(cache)
+    assert fetch(card) == [path]
+    assert asked == [card.files[0].url]
+    assert files_in(cache) == [path]
+
+
+def test_wrong_bytes_are_an_error_and_not_kept(card, cache, monkeypatch):
+    asked = downloader(monkeypatch, WRONG)
+    for _ in range(2):
+        with pytest.raises(ChecksumError, match=hashlib.sha256(WRONG).hexdigest()):
+            fetch(card)
+    assert len(asked) == 2
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.exceptions.ChunkedEncodingError("cut"),
+        requests.exceptions.ConnectionError("no route"),
+        requests.exceptions.HTTPError("404"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_a_download_that_dies_half_way_leaves_nothing(card, cache, monkeypatch, error):
+    downloader(monkeypatch, CONTENT[:1], error=error)
+    with pytest.raises(MissingDataError, match=type(error).__name__) as caught:
+        fetch(card)
+    assert MIRROR_VARIABLE in caught.value.fix
+    assert files_in(cache) == []
+    downloader(monkeypatch, CONTENT)
+    assert fetch(card)[0].read_bytes() == CONTENT
+
+
+def test_a_truncated_download_leaves_nothing(card, cache, monkeypatch):
+    downloader(monkeypatch, CONTENT[:1])
+    with pytest.raises(ChecksumError):
+        fetch(card)
+    assert files_in(cache) == []
+
+
+def test_ctrl_c_during_a_download_leaves_nothing(card, cache, monkeypatch):
+    downloader(monkeypatch, CONTENT[:1], error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        fetch(card)
+    assert files_in(cache) == []
+
+
+def test_without_mirror_cache_and_network_the_data_is_missing(card):
+    with pytest.raises(MissingDataError, match="mfb data fetch tiny") as caught:
+        fetch(card, download=False)
+    assert MIRROR_VARIABLE in caught.value.fix
+
+
+def test_a_mirror_that_lacks_the_file_falls_back_to_the_cache(card, cache, tmp_path, monkeypatch):
+    downloader(monkeypatch, CONTENT)
+    (path,) = fetch(card)
+    (tmp_path / "empty").mkdir()
+    assert fetch(card, mirror=tmp_path / "empty", download=False) == [path]
+    assert files_in(cache) == [path]
+
+
+@pytest.mark.parametrize("place", ["mirror", "cache"])
+def test_a_damaged_copy_is_an_error_that_names_it(card, mirror, monkeypatch, place):
+    downloader(monkeypatch, CONTENT)
+    (path,) = fetch(card, mirror=mirror if place == "mirror" else None)
+    path.write_bytes(WRONG)
+    with pytest.raises(ChecksumError, match=r"frames\.json") as caught:
+        fetch(card, mirror=mirror if place == "mirror" else None)
+    assert "delete" in caught.value.fix
+
+
+def test_a_mirror_that_does_not_exist_is_no_silent_download(card, tmp_path, monkeypatch):
+    asked = downloader(monkeypatch, CONTENT)
+    monkeypatch.setenv(MIRROR_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(MissingDataError, match=f"correct {MIRROR_VARIABLE}"):
+        fetch(card)
+    assert asked == []
+
+
+def test_names_are_checked_before_anything_is_read(card, monkeypatch):
+    with pytest.raises(UnknownNameError, match='"mlearn-mo"'):
+        load_frames("mlearn", "train")
+    with pytest.raises(UnknownNameError, match='did you mean "train"'):
+        load_frames("mlearn-mo", "trian")
+    monkeypatch.setattr(fetcher, "find_dataset", lambda _name: card)
+    with pytest.raises(MissingDataError):
+        load_frames("tiny", "train")
+    assert issubclass(MissingDataError, DataError)
+
+
+def test_frames_are_read_from_the_mirror(card, mirror, monkeypatch):
+    monkeypatch.setattr(fetcher, "find_dataset", lambda _name: card)
+    assert load_frames("tiny", "train", mirror=mirror) == []

@@ -1,0 +1,81 @@
+"""Recipes are strict."""
+
+from __future__ import annotations
+
+import pytest
+
+from mace_ft_bench.errors import CardError
+from mace_ft_bench.finetune.config import StageTwoConfig, load_recipe
+from mace_ft_bench.paths import PACKAGE
+
+from .conftest import STAGE_TWO
+
+RECIPES = sorted((PACKAGE.parent / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_names_its_model(path):
+    assert load_recipe(path).name == path.stem
+
+
+def test_the_embedded_model_never_sees_its_test_frames():
+    data = load_recipe(PACKAGE.parent / "recipes" / "mo-ft.toml").data
+    assert "mlearn-mo:test" in data.exclude
+    assert "mlearn-mo:test" not in data.sources
+
+
+def test_a_good_recipe(recipe):
+    assert recipe(stage_two=STAGE_TWO).stage_two == StageTwoConfig(
+        start_epoch=50, lr=0.003, weights=recipe(weights=STAGE_TWO["weights"]).weights
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"optimizer": {}}, 'unknown key "optimizer", did you mean "optimiser"'),
+        ({"optimiser": {"learning_rate": 0.1}}, 'unknown key "optimiser.learning_rate"'),
+        ({"optimiser": {"batchsize": 2}}, 'did you mean "batch_size"'),
+        ({"weights": {"force": 1.0}}, 'did you mean "forces"'),
+        ({"stage_two": {**STAGE_TWO, "start": 3}}, 'did you mean "start_epoch"'),
+        ({"weights": {"stress": None}}, '"weights.stress" is missing'),
+        ({"stage_two": {**STAGE_TWO, "start_epoch": 60}}, "Stage two starts at epoch 60 of 60"),
+        ({"stage_two": {**STAGE_TWO, "start_epoch": 61}}, "Stage two starts at epoch 61 of 60"),
+        ({"stage_two": {**STAGE_TWO, "start_epoch": 0}}, "Stage two starts at epoch 0"),
+        ({"stage_two": {**STAGE_TWO, "lr": 0.0}}, "stage_two.*lr 0.0 is not positive"),
+        ({"stage_two": {**STAGE_TWO, "weights": {"energy": -1, "forces": 1, "stress": 1}}}, "weight is negative"),
+        ({"weights": {"forces": -1.0}}, "loss weight is negative"),
+        ({"optimiser": {"lr": 0}}, "lr 0.0"),
+        ({"optimiser": {"lr": "0.01"}}, "optimiser.lr.*number"),
+        ({"optimiser": {"lr": True}}, "optimiser.lr.*number"),
+        ({"optimiser": {"lr": float("nan")}}, "optimiser.lr.*finite"),
+        ({"optimiser": {"lr_decay": 1.1}}, "out of range"),
+        ({"optimiser": {"ema_decay": 1.0}}, "out of range"),
+        ({"optimiser": {"max_epochs": 0}}, "at least 1"),
+        ({"optimiser": {"batch_size": 2.5}}, "batch_size.*integer"),
+        ({"optimiser": {"weight_decay": -1e-7}}, "weight_decay"),
+        ({"optimiser": {"clip_grad": 0}}, "clip_grad"),
+        ({"architecture": {"r_max": 0}}, "r_max"),
+        ({"architecture": {"correlation": 0}}, "correlation"),
+        ({"data": {"valid_fraction": 0}}, "valid_fraction"),
+        ({"data": {"sources": []}}, "sources is empty"),
+        ({"data": {"sources": "tiny:train"}}, "data.sources.*array"),
+        ({"strategy": "lora"}, "strategy.*'scratch'"),
+        ({"e0s": "isolated"}, "e0s.*'average'"),
+        ({"dtype": "float16"}, "dtype"),
+        ({"eval_interval": 0}, "eval_interval"),
+        ({"config_type_weights": {"hot": -1}}, "config_type_weights"),
+        ({"name": "../elsewhere"}, "cannot name files"),
+        ({"name": ""}, "cannot name files"),
+    ],
+    ids=str,
+)
+def test_nonsense_is_a_card_error_with_a_fix(recipe, changes, match):
+    with pytest.raises(CardError, match=match) as caught:
+        recipe(**changes)
+    assert caught.value.fix == "edit recipe.toml."
+
+
+def test_a_missing_recipe_is_a_card_error(tmp_path):
+    with pytest.raises(CardError, match="does not exist"):
+        load_recipe(tmp_path / "no.toml")

@@ -1,0 +1,156 @@
+"""Case cards: every one in the repository is sound, and every unsound one is refused with a fix."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mace_ft_bench import paths
+from mace_ft_bench.datasets.card import find_dataset
+from mace_ft_bench.errors import CardError, UnknownNameError
+from mace_ft_bench.properties.base import all_properties, get_property
+from mace_ft_bench.results.case import load_case, load_cases, select_cases
+from mace_ft_bench.toml_schema import parse
+
+CASES = load_cases()
+GOOD = """
+title = "t"
+property = "eos"
+structure = { element = "Cu", lattice = "fcc", a = 3.6 }
+
+[metrics.b0_percent]
+label = "B0"
+unit = "%"
+tolerance = 10.0
+
+[[references]]
+label = "one"
+kind = "dft"
+level_of_theory = "PBE"
+source = "s"
+scored = true
+values = { b0_gpa = 140 }
+
+[[references]]
+label = "two"
+kind = "published_model"
+level_of_theory = "PBE"
+source = "s"
+values = { b0_gpa = 141 }
+"""
+
+
+def write(folder, text):
+    path = folder / "copper" / "eos.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_file_is_a_case():
+    files = {
+        path.relative_to(paths.reference_data()).with_suffix("").as_posix()
+        for path in paths.reference_data().rglob("*.toml")
+        if path.parts[-2] not in {"datasets", "structures"}
+    }
+    assert set(CASES) == files
+    assert CASES
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.id)
+def test_every_case_names_things_that_exist(case):
+    item = all_properties()[case.property]
+    parse(case.settings, item.settings, where=case.id)
+    if case.frames:
+        assert case.frames.split in find_dataset(case.frames.dataset).splits
+    fields = {field.name for field in dataclasses.fields(item.result)}
+    for reference in case.references:
+        assert set(reference.values) <= fields
+        assert set(reference.errors) <= set(case.metrics)
+        assert reference.source
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.metrics], ids=lambda case: case.id)
+def test_every_metric_is_one_that_its_property_returns(case):
+    """Compare the reference with itself: what comes out are the metrics that a record can have."""
+    item = get_property(case.property)
+    if item.name == "frame_errors":
+        return  # its metrics need frames: tests/properties/test_frame_errors.py
+    fields = {field.name: 1.0 for field in dataclasses.fields(item.result)}
+    values = case.scored_reference.values
+    errors = item.compare(item.result(**{**fields, **values}), values)
+    assert set(case.metrics) <= set(errors)
+
+
+def test_the_good_card_is_good(tmp_path):
+    case = load_case(write(tmp_path, GOOD), root=tmp_path)
+    assert (case.id, case.material, case.scored_reference.label) == ("copper/eos", "copper", "one")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('label = "two"', 'label = "two"\nscored = true', r"2 references: \['one', 'two'\]"),
+        ("scored = true", "", "no scored reference"),
+        ('kind = "dft"', 'kind = "published_model"', "scores against a published model"),
+        ("structure =", 'frames = { dataset = "d", split = "s" }\nstructure =', r"exactly one of \[structure\]"),
+        ('structure = { element = "Cu", lattice = "fcc", a = 3.6 }', "", r"exactly one of \[structure\]"),
+        ("tolerance = 10.0", "tolerance = -1.0", "tolerance of .*b0_percent.* is not positive"),
+        ("tolerance = 10.0", "tolerance = 0", "tolerance of .*b0_percent.* is not positive"),
+        ("tolerance = 10.0", "tolerance = nan", "tolerance"),
+        ("tolerance = 10.0", "tolerance = inf", "tolerance"),
+        ("tolerance = 10.0", 'tolerance = "10"', r'"metrics\.b0_percent\.tolerance": .*number'),
+        ("tolerance = 10.0", "tolerence = 10.0", 'did you mean "tolerance"'),
+        ('title = "t"', 'title = "t"\nid = "x/y"', 'sets "id"'),
+        ('title = "t"', "", '"title" is missing'),
+        ("lattice =", "latice =", 'did you mean "lattice"'),
+        ("b0_gpa = 140", 'b0_gpa = "140"', r"references\.0\.values\.b0_gpa"),
+        ("b0_gpa = 140", "b0_gpa = true", r"references\.0\.values\.b0_gpa"),
+        ("scored = true", "scored = 1", r"references\.0\.scored"),
+        ('kind = "dft"', 'kind = "DFT"', r"references\.0\.kind"),
+    ],
+)
+def test_an_unsound_card_is_a_card_error_with_a_fix(tmp_path, old, new, match):
+    assert GOOD.count(old)
+    with pytest.raises(CardError, match=match) as caught:
+        load_case(write(tmp_path, GOOD.replace(old, new, 1)), root=tmp_path)
+    assert "eos.toml" in caught.value.message
+    assert caught.value.fix
+
+
+def test_no_reference_at_all_is_fine_only_without_metrics(tmp_path):
+    with pytest.raises(CardError, match="no scored reference"):
+        load_case(write(tmp_path, GOOD[: GOOD.index("[[references]]")]), root=tmp_path)
+    shown = load_case(write(tmp_path, GOOD[: GOOD.index("[metrics")]), root=tmp_path)
+    assert shown.scored_reference is None
+
+
+def test_patterns_select_and_a_pattern_without_a_match_is_an_error():
+    assert [case.id for case in select_cases(["molybdenum/eos", "*/gsfe-110"])] == [
+        "molybdenum/eos",
+        "molybdenum/gsfe-110",
+    ]
+    assert len(select_cases(["*", "molybdenum/eos"])) == len(CASES)
+    with pytest.raises(UnknownNameError, match='did you mean "molybdenum/eos"'):
+        select_cases(["*", "molybdenum/eso"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ('title = "t"', 'title = "u"', False),
+        ("tolerance = 10.0", "tolerance = 5.0", False),
+        ('unit = "%"', 'unit = "percent"', False),
+        ("b0_gpa = 141", "b0_gpa = 142", False),
+        ('source = "s"', 'source = "z"', False),
+        ("b0_gpa = 140", "b0_gpa = 139", True),
+        ("a = 3.6", "a = 3.61", True),
+        ('title = "t"', 'title = "t"\nsettings = { points = 5 }', True),
+        ('property = "eos"', 'property = "elastic"', True),
+    ],
+)
+def test_the_hash_covers_what_determines_the_errors_and_nothing_else(tmp_path, old, new, changes):
+    before = load_case(write(tmp_path, GOOD), root=tmp_path).content_hash()
+    after = load_case(write(tmp_path, GOOD.replace(old, new, 1)), root=tmp_path).content_hash()
+    assert (before != after) is changes
