@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +17,8 @@ from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.data import Mirror
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mace_ft_bench.finetune.export import Export
     from mace_ft_bench.finetune.train import EpochErrors
 
@@ -32,7 +37,7 @@ def finetune(
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console()
     )
-    with progress:
+    with _ending_on_sigterm(), progress:
         task = progress.add_task("epoch", total=loaded.optimiser.max_epochs)
 
         def show(errors: EpochErrors) -> None:
@@ -45,6 +50,16 @@ def finetune(
         models = train.train(loaded, folder, mirror=mirror, on_epoch=show)
         progress.update(task, completed=loaded.optimiser.max_epochs)
     _print_export(export.export(loaded, models, folder))
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let a polite kill unwind the stack, which ends the trainer too, instead of leaving it behind."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print_export(exported: Export) -> None:

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS, count_groups, write_extxyz
 from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.prepare import prepare_frames
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _POLL_S = 2.0
 _LOG = "train.log"
+_PID = "trainer.pid"
+_TRAINER = "mace.cli.run_train"
 _RUN = "run.json"
 
 
@@ -67,16 +71,19 @@ def train(
         If the folder holds a run of another recipe or of other frames, or training fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _refuse_running(folder)
     training, validation = prepare_frames(config.data, mirror=mirror)
     _claim(folder, config, {"train": training, "valid": validation})
-    command = [sys.executable, "-m", "mace.cli.run_train", *mace_arguments(config)]
+    command = [sys.executable, "-m", _TRAINER, *mace_arguments(config)]
     with (folder / _LOG).open("a", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=_environment())  # noqa: S603 - our own arguments
+        (folder / _PID).write_text(str(process.pid), encoding="utf-8")
         try:
             _follow(process, folder, config, on_epoch)
         finally:
             process.terminate()
             process.wait()
+            (folder / _PID).unlink(missing_ok=True)
     if process.returncode != 0:
         raise TrainingError(
             f"Training ended with status {process.returncode}: {_last_line(folder / _LOG)}",
@@ -174,6 +181,20 @@ def _claim(folder: Path, config: FinetuneConfig, frames: dict[str, list[Atoms]])
             path.replace(folder / name)
         (Path(scratch) / _RUN).write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
         (Path(scratch) / _RUN).replace(folder / _RUN)
+
+
+def _refuse_running(folder: Path) -> None:
+    """Refuse a folder whose trainer is alive: it outlives us when we are killed with signal 9."""
+    try:
+        pid = int((folder / _PID).read_text(encoding="utf-8"))
+        command = psutil.Process(pid).cmdline()
+    except (FileNotFoundError, ValueError, psutil.Error):
+        return
+    if _TRAINER in command:
+        raise TrainingError(
+            f"A training run is still at work in {folder} (process {pid}).",
+            fix=f"wait for it, or end it with `kill {pid}` and run the same command again to resume.",
+        )
 
 
 def _describe_run(config: FinetuneConfig, frames: dict[str, list[Atoms]], sha256: dict[str, str]) -> dict[str, Any]:

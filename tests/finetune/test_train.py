@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -174,3 +176,41 @@ def test_a_run_resumed_behind_a_torn_line_is_read(tmp_path, recipe):
 
 def test_before_the_first_epoch_there_is_nothing(tmp_path, recipe):
     assert list(read_epochs(tmp_path, recipe())) == []
+
+
+def test_a_folder_whose_trainer_is_alive_is_refused(recipe, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    command = [sys.executable, "-c", "import time; time.sleep(60)", module._TRAINER]
+    with subprocess.Popen(command) as alive:
+        (folder / "trainer.pid").write_text(str(alive.pid), encoding="utf-8")
+        with pytest.raises(TrainingError, match=rf"still at work.*process {alive.pid}.*kill {alive.pid}"):
+            train(recipe(), folder)
+        alive.kill()
+
+
+@pytest.mark.parametrize("pid", ["999999999", str(os.getpid()), "nonsense", ""])
+def test_a_stale_process_number_is_ignored(recipe, tmp_path, trainer, pid):
+    trainer("touch tiny.model")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "trainer.pid").write_text(pid, encoding="utf-8")
+    assert train(recipe(), folder)
+    assert not (folder / "trainer.pid").exists()
+
+
+def test_a_polite_kill_ends_the_trainer_too(tmp_path):
+    """SIGTERM during training unwinds: the finally of train() runs."""
+    code = (
+        "import os, signal, time\n"
+        "from mace_ft_bench.cli.finetune import _ending_on_sigterm\n"
+        "try:\n"
+        "    with _ending_on_sigterm():\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "finally:\n"
+        f"    open({str(tmp_path / 'unwound')!r}, 'w').close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 128 + 15
+    assert (tmp_path / "unwound").exists()
