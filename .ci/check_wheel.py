@@ -12,7 +12,6 @@ needed = {
     f"mace_ft_bench/{prefix}/{path.relative_to(folder).as_posix()}"
     for prefix, folder in (
         ("_reference_data", ROOT / "reference_data"),
-        ("_recipes", ROOT / "recipes"),
         ("zoo/cards", ROOT / "mace_ft_bench/zoo/cards"),
         ("zoo/weights", ROOT / "mace_ft_bench/zoo/weights"),
         ("leaderboard/templates", ROOT / "mace_ft_bench/leaderboard/templates"),

@@ -101,6 +101,8 @@ def check_calculator(calculator: Calculator, atoms: Atoms, *, tolerances: Tolera
     check_extensivity(calculator, atoms, tolerances=tolerances)
     check_no_state(calculator, atoms, tolerances=tolerances)
     check_pickling(calculator, atoms, tolerances=tolerances)
+    check_energies(calculator, atoms, tolerances=tolerances)
+    check_refusals(calculator, atoms, tolerances=tolerances)
 
 
 def check_forces(calculator: Calculator, atoms: Atoms, *, tolerances: Tolerances) -> None:
@@ -188,6 +190,32 @@ def check_pickling(calculator: Calculator, atoms: Atoms, *, tolerances: Toleranc
     first = _snapshot(calculator, atoms)
     loaded = pickle.loads(pickle.dumps(attached))  # noqa: S301 - our own bytes
     _same(_snapshot(loaded.calc, loaded), first, len(atoms), tolerances, "pickling")
+
+
+def check_energies(calculator: Calculator, atoms: Atoms, *, tolerances: Tolerances) -> None:
+    """Site energies, where there are any, add up to the energy; the free energy is the energy."""
+    attached = _with(calculator, atoms)
+    energy = attached.get_potential_energy()
+    free = attached.get_potential_energy(force_consistent=True)
+    _close(free, energy, tolerances.energy * len(atoms), "free energy and energy [eV]")
+    if "energies" in calculator.implemented_properties:
+        total = attached.get_potential_energies().sum()
+        _close(total, energy, tolerances.energy * len(atoms), "sum of site energies and energy [eV]")
+
+
+def check_refusals(calculator: Calculator, atoms: Atoms, *, tolerances: Tolerances) -> None:  # noqa: ARG001 - as all checks
+    """Structures that cannot be evaluated raise an error instead of returning a number."""
+    unknown, flat, lost = atoms.copy(), atoms.copy(), atoms.copy()
+    unknown.numbers[0] = 118  # oganesson, in nobody's training set
+    flat.set_cell(flat.cell.array * np.array([[1], [1], [0]]))
+    lost.positions[0, 0] = np.nan
+    broken = {"no atoms": atoms[:0], "an unknown element": unknown, "a flat cell": flat, "a position of NaN": lost}
+    for what, structure in broken.items():
+        try:
+            energy = _with(calculator, structure).get_potential_energy()
+        except Exception:  # noqa: BLE001, S112 - any refusal is good; a number is not
+            continue
+        raise AssertionError(f"The calculator returns {energy} eV for a structure with {what}.")
 
 
 def _with(calculator: Calculator, atoms: Atoms) -> Atoms:

@@ -6,7 +6,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
+from mace_ft_bench.calculators.heads import choose_head
+from mace_ft_bench.errors import CardError, MissingDependencyError, UnknownNameError, suggestion
 from mace_ft_bench.zoo.registry import find_model
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def get_calculator(
     name_or_path
         Name of a model (:func:`mace_ft_bench.list_models`), or path of a ``.safetensors`` or ``.model`` file.
     device
-        ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
     dtype
         ``float64`` (the default for MACE models) or ``float32`` (faster; fit for molecular dynamics).
     head
@@ -62,8 +63,9 @@ def get_calculator(
     >>> atoms.calc = get_calculator("mo-ft")
     >>> energy = atoms.get_potential_energy()
     """
-    resolved = resolve_device(device)
+    resolved = resolve_device(str(device))
     if dtype is not None:
+        dtype = str(dtype).removeprefix("torch.")
         _check_option("dtype", dtype, DTYPES)
     if is_path(name_or_path):
         return _from_file(Path(name_or_path), resolved, dtype, head, trust=trust)
@@ -76,7 +78,12 @@ def get_calculator(
 def is_path(name_or_path: str | Path) -> bool:
     """Whether a model is given by path rather than by name."""
     path = Path(name_or_path)
-    return isinstance(name_or_path, Path) or path.suffix in {".safetensors", ".model"} or len(path.parts) > 1
+    return (
+        isinstance(name_or_path, Path)
+        or path.suffix in {".safetensors", ".model"}
+        or len(path.parts) > 1
+        or path.is_file()
+    )
 
 
 def _from_file(path: Path, device: str, dtype: str | None, head: str | None, *, trust: bool) -> Calculator:
@@ -102,14 +109,17 @@ def _mace(model: Any, name: str, device: str, dtype: str | None, head: str | Non
 
 
 def _from_factory(card: ModelCard, device: str, dtype: str | None, head: str | None) -> Calculator:
-    if head is not None and head not in card.heads:
-        raise UnknownNameError(f'Model {card.name} has no head "{head}".', fix=suggestion(head, card.heads))
+    chosen = choose_head(card.heads, head, model=card.name)
     module, _, function = card.factory.partition(":")
     try:
         factory = getattr(importlib.import_module(module), function)
     except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name not in {module, module.split(".")[0]}:
+            raise MissingDependencyError(
+                f"Model {card.name} needs the package {error.name}.", fix="install it, see the model's card."
+            ) from error
         raise CardError(f'Model card "{card.name}" names no callable: {card.factory}.', fix="correct it.") from error
-    calculator: Calculator = factory(card, device, dtype)
+    calculator: Calculator = factory(card, device, dtype, chosen)
     return calculator
 
 
@@ -121,11 +131,11 @@ def resolve_device(device: str) -> str:
     UnknownNameError
         If ``cuda`` is asked for and torch has none, or the name is unknown.
     """
-    _check_option("device", device, DEVICES)
+    _check_option("device", device.partition(":")[0], DEVICES)
     import torch  # noqa: PLC0415 - slow to import
 
     available = torch.cuda.is_available()
-    if device == "cuda" and not available:
+    if device.startswith("cuda") and not available:
         raise UnknownNameError(
             "No CUDA device is available to torch.", fix='use device="cpu", or install a CUDA build of torch.'
         )

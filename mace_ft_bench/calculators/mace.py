@@ -9,8 +9,9 @@ import torch
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mace_ft_bench.calculators.heads import choose_head
 from mace_ft_bench.calculators.structure_checks import check_structure
-from mace_ft_bench.errors import UnknownNameError, suggestion
+from mace_ft_bench.errors import StructureError
 from mace_ft_bench.torch_env import mace_environment
 from mace_ft_bench.zoo.checkpoint import build_model, describe_model
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _DIMENSIONS = 3
+_SHORTEST_DISTANCE = 0.1
+"""Distance [Angstrom] below which two atoms count as one put in twice."""
 
 
 class MaceCalculator(Calculator):
@@ -58,11 +61,12 @@ class MaceCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in ASE
         self.label_name = name
         self.heads: Sequence[str] = list(getattr(model, "heads", None) or ["Default"])
-        self.head = _choose_head(self.heads, head, name)
+        self.head = choose_head(self.heads, head, model=name)
         self.device = torch.device(device)
         self.dtype = dtype
         self.model = model.to(device=self.device, dtype=dtype).eval().requires_grad_(requires_grad=False)
         self.r_max = float(cast("torch.Tensor", model.r_max))
+        self.parameters = {"model": name, "head": self.head, "dtype": str(dtype), "device": device}
         self.numbers = tuple(cast("torch.Tensor", model.atomic_numbers).tolist())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,8 +113,9 @@ class MaceCalculator(Calculator):
         edges, shifts, unit_shifts, _ = get_neighborhood(
             atoms.positions, self.r_max, tuple(atoms.pbc), atoms.cell.array.copy()
         )
-        species = np.searchsorted(self.numbers, atoms.numbers)
-        one_hot = np.eye(len(self.numbers))[species]
+        _refuse_overlaps(atoms, edges, shifts)
+        index_of = {number: index for index, number in enumerate(self.numbers)}
+        one_hot = np.eye(len(self.numbers))[[index_of[number] for number in atoms.numbers.tolist()]]
         real = {
             "positions": atoms.positions,
             "node_attrs": one_hot,
@@ -138,6 +143,11 @@ class MaceCalculator(Calculator):
             "energies": energies,
             "forces": output["forces"].detach().cpu().numpy().astype(np.float64),
         }
+        if not (np.isfinite(energies).all() and np.isfinite(results["forces"]).all()):
+            raise StructureError(
+                f"Model {self.label_name} returns numbers that are not finite.",
+                fix="look at the structure: it is far outside of what the model was trained on.",
+            )
         if has_volume:
             # The virial over the user's own cell: a slab's vacuum counts, as in every plane-wave code.
             virial = -output["virials"].detach().cpu().numpy().astype(np.float64).reshape(3, 3)
@@ -145,16 +155,17 @@ class MaceCalculator(Calculator):
         return results
 
 
+def _refuse_overlaps(atoms: Atoms, edges: np.ndarray, shifts: np.ndarray) -> None:
+    vectors = atoms.positions[edges[1]] - atoms.positions[edges[0]] + shifts
+    distances = np.linalg.norm(vectors, axis=1)
+    if distances.size and distances.min() < _SHORTEST_DISTANCE:
+        first, second = edges[:, distances.argmin()].tolist()
+        raise StructureError(
+            f"Atoms {first} and {second} (or an image) are {distances.min():.2g} Å apart.",
+            fix="separate them, or remove one of them.",
+        )
+
+
 def _voigt(stress: np.ndarray) -> np.ndarray:
     voigt: np.ndarray = full_3x3_to_voigt_6_stress(stress)
     return voigt
-
-
-def _choose_head(heads: Sequence[str], head: str | None, model: str) -> str:
-    if head is None and len(heads) == 1:
-        return heads[0]
-    if head in heads:
-        return str(head)
-    if head is None:
-        raise UnknownNameError(f"Model {model} has several heads.", fix=f"pass head= one of {', '.join(heads)}.")
-    raise UnknownNameError(f'Model {model} has no head "{head}".', fix=suggestion(head, heads))

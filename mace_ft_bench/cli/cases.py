@@ -16,14 +16,17 @@ from mace_ft_bench.results.case import select_cases
 def cases(
     patterns: Annotated[list[str] | None, typer.Argument(help='Shell patterns, for example "molybdenum/*".')] = None,
     *,
-    json: Annotated[bool, typer.Option(help="Print the cards as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
 ) -> None:
     """List the benchmark cases."""
     chosen = select_cases(patterns or ["*"])
     if json:
         print_json([asdict(case) for case in chosen])
         return
-    table = Table("case", "property", "scored", "reference", "title")
+    table = Table()
+    table.add_column("case", no_wrap=True)
+    for header in ("property", "scored", "reference", "title"):
+        table.add_column(header)
     for case in chosen:
         reference = case.scored_reference
         cells = (

@@ -18,7 +18,7 @@ Mirror = Annotated[Path | None, typer.Option(help="Folder of byte-identical copi
 
 
 @app.command("list")
-def list_(*, json: Annotated[bool, typer.Option(help="Print the cards as JSON.")] = False) -> None:
+def list_(*, json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False) -> None:
     """List the dataset cards."""
     from dataclasses import asdict  # noqa: PLC0415 - used here only
 

@@ -49,6 +49,9 @@ def main() -> None:
         error_console().print(f"[bold red]Error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
         error_console().print(f"[bold]To fix:[/] {escape(error.fix)}", highlight=False, soft_wrap=True)
         sys.exit(2)
+    except OSError as error:
+        error_console().print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ app = typer.Typer(help="List the models, or convert one.", invoke_without_comman
 
 @app.callback(invoke_without_command=True)
 def models(
-    context: typer.Context, *, json: Annotated[bool, typer.Option(help="Print the cards as JSON.")] = False
+    context: typer.Context, *, json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False
 ) -> None:
     """List the models that get_calculator serves."""
     if context.invoked_subcommand is not None:
@@ -40,8 +40,8 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A .model or .safetensors file.", exists=True, dir_okay=False)],
     target: Annotated[Path, typer.Argument(help="The file to write, of the other kind.")],
     *,
-    trust: Annotated[bool, typer.Option(help="Allow unpickling SOURCE, which runs code stored in it.")] = False,
-    force: Annotated[bool, typer.Option(help="Replace TARGET if it exists.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Allow unpickling, which runs code in SOURCE.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it exists.")] = False,
 ) -> None:
     """Convert MACE weights between .model (a pickle) and .safetensors (data only)."""
     from mace_ft_bench.zoo import checkpoint  # noqa: PLC0415 - imports torch and mace

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mace_ft_bench.results.selection import Identity
 
 
 def report(
@@ -18,8 +23,15 @@ def report(
     build_report(results)
 
 
-def build_report(results: Path) -> None:
+def build_report(results: Path, chosen: Mapping[str, Identity] | None = None) -> None:
     """Write the leaderboard and print where it is.
+
+    Parameters
+    ----------
+    results
+        Results folder.
+    chosen
+        What model names stand for; by default what their last records say.
 
     Raises
     ------
@@ -27,11 +39,14 @@ def build_report(results: Path) -> None:
         If the folder holds no records.
     """
     from mace_ft_bench.leaderboard.report import write_report  # noqa: PLC0415 - imports matplotlib
+    from mace_ft_bench.properties.base import all_properties  # noqa: PLC0415 - imports ASE
     from mace_ft_bench.results.case import load_cases  # noqa: PLC0415 - beside its use
+    from mace_ft_bench.results.selection import consistent_records  # noqa: PLC0415 - beside its use
     from mace_ft_bench.results.store import RecordStore  # noqa: PLC0415 - beside its use
     from mace_ft_bench.zoo.registry import list_models  # noqa: PLC0415 - beside its use
 
-    records = RecordStore(results).all()
+    versions = {name: item.version for name, item in all_properties().items()}
+    records = consistent_records(RecordStore(results).all(), versions=versions, chosen=chosen)
     if not records:
         raise StoreError(f"{results} holds no records.", fix=f"run `mfb run --out {results}` first.")
     attempted = {record.case for record in records}

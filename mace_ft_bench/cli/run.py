@@ -16,9 +16,10 @@ from mace_ft_bench.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from mace_ft_bench.results.record import Record
-    from mace_ft_bench.results.runner import Task
+    from mace_ft_bench.results.runner import Calculators, Task
     from mace_ft_bench.results.store import RecordStore
 
+_EXIT_FAILED = 1
 _EXIT_INTERRUPTED = 130
 
 
@@ -29,12 +30,14 @@ def run(
     *,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     head: Annotated[str | None, typer.Option(help="Head of a model with several.")] = None,
-    trust: Annotated[bool, typer.Option(help="Allow unpickling .model files, which runs code in them.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow unpickling .model files, which runs their code.")
+    ] = False,
     mirror: Mirror = None,
-    fetch: Annotated[bool, typer.Option(help="Download datasets that are missing.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download datasets that are missing.")] = False,
 ) -> None:
-    """Run benchmark cases on models and write the leaderboard."""
-    from mace_ft_bench.results import runner, store  # noqa: PLC0415 - imports torch
+    """Run benchmark cases on models and write the leaderboard; exits with 1 if a case ended in an error."""
+    from mace_ft_bench.results import runner, selection, store  # noqa: PLC0415 - imports torch
     from mace_ft_bench.results.case import select_cases  # noqa: PLC0415 - beside its use
 
     records = store.RecordStore(out)
@@ -42,16 +45,26 @@ def run(
     options = runner.RunOptions(device=device, mirror=mirror, download=fetch)
     tasks = runner.plan(specs, select_cases(_split(cases, "--cases")), options)
     todo = runner.pending(tasks, records)
+    calculators = runner.Calculators()
+    for task in todo:
+        calculators(task)  # what cannot be built ends the run here, before any work
     console().print(f"{len(tasks)} cases, {len(tasks) - len(todo)} already done, {len(todo)} to run")
     try:
-        _run(todo, records)
+        failed = _run(todo, records, calculators)
     except KeyboardInterrupt:
         console().print("Interrupted. Every finished case is stored; the same command continues.")
         raise typer.Exit(_EXIT_INTERRUPTED) from None
-    build_report(out)
+    chosen = {
+        task.model.name: selection.Identity(task.model.sha256, task.model.head or "", task.options.device)
+        for task in tasks
+    }
+    build_report(out, chosen)
+    if failed:
+        raise typer.Exit(_EXIT_FAILED)
 
 
-def _run(todo: list[Task], records: RecordStore) -> None:
+def _run(todo: list[Task], records: RecordStore, calculators: Calculators) -> bool:
+    """Run the tasks with a display; whether any of them ended in an error."""
     from mace_ft_bench.results import runner  # noqa: PLC0415 - imports torch
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -72,7 +85,8 @@ def _run(todo: list[Task], records: RecordStore) -> None:
                 soft_wrap=True,
             )
 
-        runner.run(todo, records, on_start=start, on_record=done)
+        made = runner.run(todo, records, provide=calculators, on_start=start, on_record=done)
+    return any(record.status == "error" for record in made)
 
 
 def _split(text: str, option: str) -> list[str]:

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.readers import read_frames
 from mace_ft_bench.errors import ChecksumError, MissingDataError, UnknownNameError, suggestion
-from mace_ft_bench.zoo.card import sha256_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -81,8 +81,8 @@ def _locate(card: DatasetCard, file: DataFile, mirror: Path | None, *, download:
     mirrored = _in_mirror(file, mirror)
     if mirrored is not None and mirrored.is_file():
         return _verified(mirrored, file)
-    if cached.is_file():
-        return _verified(cached, file)
+    if cached.is_file() and _intact(cached, file, repair=download):
+        return cached
     if not download:
         raise MissingDataError(
             f"Dataset {card.name} is not on this machine.",
@@ -98,6 +98,18 @@ def _in_mirror(file: DataFile, mirror: Path | None) -> Path | None:
     if not folder.is_dir():
         raise MissingDataError(f"The mirror folder {folder} does not exist.", fix=f"correct {MIRROR_VARIABLE}.")
     return folder / urlsplit(file.url).path.lstrip("/")
+
+
+def _intact(path: Path, file: DataFile, *, repair: bool) -> bool:
+    """Whether a cached file is what the card names; a damaged one is removed where it can be downloaded again."""
+    try:
+        _verified(path, file)
+    except ChecksumError:
+        if not repair:
+            raise
+        path.unlink()
+        return False
+    return True
 
 
 def _verified(path: Path, file: DataFile) -> Path:

@@ -69,10 +69,11 @@ def labelled(atoms: Atoms, *, energy: float, forces: np.ndarray, stress: np.ndar
 
 
 def is_same_frame(first: Atoms, second: Atoms, *, tolerance: float = 1e-4) -> bool:
-    """Whether two labelled frames are one calculation: same atoms, energies [eV] and forces within ``tolerance``."""
+    """Whether two labelled frames are one calculation: same atoms, energy [eV], volume and norms of the forces."""
     return (
         len(first) == len(second)
         and abs(first.info[ENERGY] - second.info[ENERGY]) < tolerance
+        and abs(first.get_volume() - second.get_volume()) < tolerance * len(first)
         and bool((np.sort(first.numbers) == np.sort(second.numbers)).all())
         and bool(np.allclose(_sorted_norms(first), _sorted_norms(second), atol=10 * tolerance))
     )

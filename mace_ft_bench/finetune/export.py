@@ -10,8 +10,8 @@ import torch
 from ase.io import iread
 
 from mace_ft_bench.calculators.mace import MaceCalculator
+from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.properties import frame_errors
-from mace_ft_bench.zoo.card import sha256_of
 from mace_ft_bench.zoo.checkpoint import describe_model, load_mace_model, save_checkpoint
 
 if TYPE_CHECKING:

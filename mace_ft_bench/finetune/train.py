@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS, count_groups, write_extxyz
 from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.prepare import prepare_frames
-from mace_ft_bench.zoo.card import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

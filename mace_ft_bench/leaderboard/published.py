@@ -42,7 +42,7 @@ def percent_errors(metrics: Iterable[str], values: Values, reference: Values) ->
         if isinstance(value, (int, float)) and isinstance(target, (int, float)):
             if target == 0:
                 raise CardError(f"{metric} divides by zero.", fix="score an absolute error instead.")
-            errors[metric] = 100.0 * (value - target) / target
+            errors[metric] = 100.0 * (value - target) / abs(target)
     return errors
 
 

@@ -203,7 +203,7 @@ def load_cases(root: Path | None = None) -> dict[str, Case]:
 
 
 def select_cases(patterns: list[str], root: Path | None = None) -> list[Case]:
-    """Return the cases that match any shell pattern, in order of their identifiers.
+    """Return the cases that match any shell pattern or are of a material of that name, in order of their identifiers.
 
     Raises
     ------
@@ -211,6 +211,8 @@ def select_cases(patterns: list[str], root: Path | None = None) -> list[Case]:
         If a pattern matches nothing.
     """
     cases = load_cases(root)
+    materials = {case.material for case in cases.values()}
+    patterns = [f"{pattern}/*" if pattern in materials else pattern for pattern in patterns]
     for pattern in patterns:
         if not fnmatch.filter(cases, pattern):
             raise UnknownNameError(f'No case matches "{pattern}".', fix=suggestion(pattern, cases))

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from mace_ft_bench import paths
 from mace_ft_bench.calculators.factory import get_calculator, is_path, resolve_device
+from mace_ft_bench.calculators.heads import choose_head
+from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.errors import (
@@ -31,7 +34,6 @@ from mace_ft_bench.results import machine
 from mace_ft_bench.results.case import Case, FileStructure
 from mace_ft_bench.results.record import RETRIED, Provenance, Record, Status
 from mace_ft_bench.toml_schema import parse
-from mace_ft_bench.zoo.card import sha256_of
 from mace_ft_bench.zoo.registry import find_model
 
 if TYPE_CHECKING:
@@ -103,13 +105,28 @@ def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> 
         path = Path(source)
         if not path.is_file():
             raise UnknownNameError(f"{path} does not exist.", fix="check the path; names are listed by `mfb models`.")
-        return ModelSpec(path.stem, source, sha256_of(path), head=head, trust=trust)
+        # The path is the name: a file called mo-ft.safetensors is not the embedded mo-ft.
+        return ModelSpec(path.as_posix(), source, sha256_of(path), head=_head_of_file(path, head), trust=trust)
     card = find_model(source)
+    chosen = choose_head(card.heads, head, model=card.name)
     if card.kind == "factory":
-        versions = machine.package_versions()
-        shipped = f"{card.factory}@{versions.get(card.name, 'unknown')}"
-        return ModelSpec(card.name, source, shipped, fixed_dtype=True, head=head)
-    return ModelSpec(card.name, source, sha256_of(card.verified_path()), head=head)
+        return ModelSpec(card.name, source, _shipped_version(card.factory), fixed_dtype=True, head=chosen)
+    return ModelSpec(card.name, source, sha256_of(card.verified_path()), head=chosen)
+
+
+def _head_of_file(path: Path, head: str | None) -> str | None:
+    if path.suffix != ".safetensors":
+        return head
+    from mace_ft_bench.zoo.checkpoint import read_config  # noqa: PLC0415 - imports torch and mace
+
+    return choose_head(read_config(path)["heads"], head, model=path.as_posix())
+
+
+def _shipped_version(factory: str) -> str:
+    """Return the factory with the versions of the distribution that provides it and of the peers it may wrap."""
+    distributions = packages_distributions().get(factory.partition(".")[0].partition(":")[0], [])
+    versions = {name: version(name) for name in distributions} | machine.package_versions()
+    return f"{factory}@{json.dumps(versions, sort_keys=True)}"
 
 
 def plan(models: Iterable[ModelSpec], cases: Iterable[Case], options: RunOptions) -> list[Task]:
@@ -124,10 +141,12 @@ def plan(models: Iterable[ModelSpec], cases: Iterable[Case], options: RunOptions
     """
     chosen = list(cases)
     options = replace(options, device=resolve_device(options.device))
-    specs = list(models)
+    if options.mirror is not None and not options.mirror.is_dir():
+        raise MissingDataError(f"The mirror folder {options.mirror} does not exist.", fix="correct --mirror.")
+    specs = list(dict.fromkeys(models))
     _refuse_namesakes(specs)
     for case in chosen:
-        parse(case.settings, get_property(case.property).settings, where=f"[settings] of {case.id}")
+        _settings(case, get_property(case.property))
     return [Task(model, case, options, _key(model, case, options)) for model in specs for case in chosen]
 
 
@@ -138,11 +157,12 @@ def pending(tasks: Iterable[Task], store: RecordStore) -> list[Task]:
     return [task for task in tasks if (task.key, task.model.name, task.case.id) not in final]
 
 
-def run(
+def run(  # noqa: PLR0913 - one per thing a caller may want to watch or replace
     tasks: list[Task],
     store: RecordStore,
     *,
     executor: Executor | None = None,
+    provide: Callable[[Task], Calculator] | None = None,
     on_start: Callable[[Task], None] | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> list[Record]:
@@ -156,12 +176,14 @@ def run(
         Where records go.
     executor
         Any :class:`concurrent.futures.Executor`; without one, tasks run one after the other in this process.
+    provide
+        Returns the calculator of a task (only without an executor); by default every calculator is built once.
     on_start
         Called before a task (only without an executor).
     on_record
         Called after a record was stored.
     """
-    records = _parallel(tasks, executor) if executor else _serial(tasks, on_start)
+    records = _parallel(tasks, executor) if executor else _serial(tasks, provide or Calculators(), on_start)
     collected = []
     for record in records:
         store.append(record)
@@ -182,19 +204,18 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
         Returns the calculator of a task; by default a new one is built.
     """
     item = get_property(task.case.property)
-    record = _blank(task, item)
+    record = blank_record(task)
     began = time.perf_counter()
     try:
         calculator = (provide or _calculator)(task)
-        settings = parse(task.case.settings, item.settings, where=f"[settings] of {task.case.id}")
-        result = item.compute(_target(task), calculator, settings)
+        result = item.compute(_target(task), calculator, _settings(task.case, item))
         reference = task.case.scored_reference
         errors = item.compare(result, reference.values if reference else {})
         record = replace(record, result=asdict(result), errors=errors)
         record = Record.from_json(record.to_json())  # NaN or infinity is a failure; tuples become lists, as stored
     except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
         _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
-        record = _failed(task, error)
+        record = replace(record, status=_status_of(error), message=_message(error), result=None, errors={})
     return replace(record, wall_s=round(time.perf_counter() - began, 3))
 
 
@@ -215,15 +236,23 @@ def dtype_of(model: ModelSpec, item: Property) -> str | None:
     return "float32" if item.timing else "float64"
 
 
-def _serial(tasks: list[Task], on_start: Callable[[Task], None] | None) -> Iterator[Record]:
-    calculators: dict[tuple[ModelSpec, str | None], Calculator] = {}
+class Calculators:
+    """Builds every calculator of a run once; call it with a task before the run to find out what cannot be built."""
 
-    def provide(task: Task) -> Calculator:
+    def __init__(self) -> None:
+        self._built: dict[tuple[ModelSpec, str | None], Calculator] = {}
+
+    def __call__(self, task: Task) -> Calculator:
+        """Return the calculator of a task."""
         key = (task.model, dtype_of(task.model, get_property(task.case.property)))
-        if key not in calculators:
-            calculators[key] = _calculator(task)
-        return calculators[key]
+        if key not in self._built:
+            self._built[key] = _calculator(task)
+        return self._built[key]
 
+
+def _serial(
+    tasks: list[Task], provide: Callable[[Task], Calculator], on_start: Callable[[Task], None] | None
+) -> Iterator[Record]:
     for task in tasks:
         if on_start:
             on_start(task)
@@ -261,13 +290,20 @@ def _target(task: Task) -> Any:  # noqa: ANN401 - Atoms, or a list of them
     return build(case.structure)
 
 
+def _settings(case: Case, item: Property) -> Any:  # noqa: ANN401 - the property's own dataclass
+    return parse(case.settings, item.settings, where=f"[settings] of {case.id}")
+
+
 def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
     item = get_property(case.property)
     content = {
         "model": model.sha256,
         "head": model.head,
         "dtype": dtype_of(model, item),
+        "accelerator": Provenance.accelerator,
+        "dispersion": Provenance.dispersion,
         "case": case.content_hash(),
+        "settings": asdict(_settings(case, item)),  # with the defaults that the card leaves out
         "input": _input_hash(case),
         "version": item.version,
         "device": options.device,
@@ -278,16 +314,19 @@ def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _input_hash(case: Case) -> list[str]:
+def _input_hash(case: Case) -> list[Any]:
     if case.frames is not None:
-        return [file.sha256 for file in find_dataset(case.frames.dataset).files]
+        files = find_dataset(case.frames.dataset).files
+        return [[file.sha256, file.reader, file.options] for file in files if file.split == case.frames.split]
     if isinstance(case.structure, FileStructure):
         path = paths.reference_data() / "structures" / case.structure.file
         return [sha256_of(path) if path.is_file() else "missing"]  # building it says what is wrong
     return []
 
 
-def _blank(task: Task, item: Property) -> Record:
+def blank_record(task: Task) -> Record:
+    """Return the record of a task before anything was computed."""
+    item = get_property(task.case.property)
     dtype = dtype_of(task.model, item)
     provenance = Provenance(
         model_sha256=task.model.sha256,
@@ -312,8 +351,7 @@ def _blank(task: Task, item: Property) -> Record:
 
 
 def _failed(task: Task, error: Exception) -> Record:
-    record = _blank(task, get_property(task.case.property))
-    return replace(record, status=_status_of(error), message=_message(error))
+    return replace(blank_record(task), status=_status_of(error), message=_message(error))
 
 
 def _status_of(error: Exception) -> Status:

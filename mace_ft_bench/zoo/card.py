@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.errors import CardError, ChecksumError
 from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
 
@@ -64,11 +64,12 @@ class ModelCard(StrictTable):
     sha256: str = ""
     """Checksum of the weights."""
     factory: str = ""
-    """``module:function`` called with (card, device, dtype)."""
+    """``module:function``, called with (card, device, dtype, head) of types (ModelCard, str, str or None, str)."""
     architecture: str = ""
     parameters: int = 0
     """Number of trainable parameters."""
-    heads: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ("default",)
+    """Names of the heads, as the weights call them."""
     e0s_ev: dict[str, float] = field(default_factory=dict)
     """Reference energy per element [eV]."""
     e0s_meaning: str = ""
@@ -82,6 +83,11 @@ class ModelCard(StrictTable):
     def __post_init__(self) -> None:
         if self.kind == "mace" and not (self.file and self.sha256):
             raise CardError(f'Model card "{self.name}" names no file and sha256.', fix="add both.")
+        if self.kind == "mace" and not self.file.endswith(".safetensors"):
+            raise CardError(
+                f'Model card "{self.name}" names {self.file}, which is no .safetensors file.',
+                fix="convert the weights once with `mfb models convert --trust` and name the result.",
+            )
         if self.kind == "factory" and ":" not in self.factory:
             raise CardError(f'Model card "{self.name}" needs factory = "module:function".', fix="add it.")
 
@@ -121,9 +127,3 @@ def load_card(path: Path) -> ModelCard:
     if "folder" in table:
         raise CardError(f'{path} sets "folder".', fix="remove it: file is relative to the card.")
     return replace(parse(table, ModelCard, where=str(path)), folder=path.parent)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,7 +23,6 @@ from mace_ft_bench.torch_env import default_dtype, mace_environment
 with mace_environment():
     from e3nn import o3
     from mace import modules
-    from mace.tools.scripts_utils import extract_config_mace_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +37,9 @@ _CLASS_KEYS: dict[str, Mapping[str, Any]] = {
     "readout_cls": modules.readout_classes,
     "gate": modules.gate_dict,
 }
+_BUILD_ERRORS = (KeyError, TypeError, ValueError, AssertionError, IndexError, AttributeError, ZeroDivisionError)
+"""What constructors of mace and e3nn raise on nonsense."""
+
 _IRREPS_KEYS = ("hidden_irreps", "MLP_irreps", "edge_irreps")
 _UNSUPPORTED_KEYS = ("embedding_specs", "cueq_config")
 
@@ -58,6 +60,7 @@ def save_checkpoint(model: torch.nn.Module, path: Path) -> None:
         If the model is of another kind, or uses parts that cannot be described.
     """
     config = describe_model(model)
+    _refuse_incomplete(model, config)
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(config, sort_keys=True)}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -80,6 +83,7 @@ def load_checkpoint(path: Path) -> torch.nn.Module:
     """
     config, state = _read(path)
     model = _build_from(path, config)
+    _refuse_contradiction(path, config, state)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -130,9 +134,23 @@ def load_mace_model(path: Path, *, trust: bool) -> torch.nn.Module:
 def save_mace_model(model: torch.nn.Module, path: Path) -> None:
     """Write a model in MACE's own pickled ``.model`` form, for tools that read only that, atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with mace_environment():
-        torch.save(model, temporary)
-    temporary.replace(path)
+    try:
+        with mace_environment(), temporary.open("wb") as file:
+            torch.save(model, file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _refuse_incomplete(model: torch.nn.Module, config: Mapping[str, Any]) -> None:
+    """Refuse a model whose configuration does not rebuild it, before a file exists that cannot be read."""
+    try:
+        build_model(config).load_state_dict(model.state_dict(), strict=True)
+    except (*_BUILD_ERRORS, RuntimeError) as error:
+        raise CheckpointError(
+            f"The model uses options that its configuration does not describe: {error}",
+            fix="keep the .model file; this architecture is not supported yet.",
+        ) from error
 
 
 def describe_model(model: torch.nn.Module) -> dict[str, Any]:
@@ -144,7 +162,14 @@ def describe_model(model: torch.nn.Module) -> dict[str, Any]:
         If the model is of another class or uses embeddings or cuEquivariance layouts.
     """
     with mace_environment():
-        config = extract_config_mace_model(model)
+        from mace.tools.scripts_utils import extract_config_mace_model  # noqa: PLC0415 - slow, and loading does without
+
+        try:
+            config = extract_config_mace_model(model)
+        except AttributeError as error:
+            raise CheckpointError(
+                f"The architecture of the model cannot be described: {error}.", fix="keep the .model file."
+            ) from error
     if "error" in config or type(model).__name__ != "ScaleShiftMACE":
         raise CheckpointError(
             f"Models of class {type(model).__name__} are not supported.",
@@ -172,10 +197,20 @@ def build_model(config: Mapping[str, Any]) -> torch.nn.Module:
 def _build_from(path: Path, config: Mapping[str, Any]) -> torch.nn.Module:
     try:
         return build_model(config)
-    except (KeyError, TypeError, ValueError) as error:
+    except _BUILD_ERRORS as error:
         raise CheckpointError(
             f"{path}: the configuration describes no model: {error!r}.", fix="export the model again."
         ) from error
+
+
+def _refuse_contradiction(path: Path, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
+    """Compare the elements and the cutoff, which stand in the configuration and among the tensors."""
+    tensors = {name: state[name].tolist() for name in ("atomic_numbers", "r_max") if name in state}
+    expected = {name: config[name] for name in tensors}
+    if tensors != expected:
+        raise CheckpointError(
+            f"{path}: tensors say {tensors}, the configuration says {expected}.", fix="get the file again."
+        )
 
 
 def _lookup(key: str, name: str, known: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a class or a function
@@ -207,6 +242,12 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.", fix="get it again.") from error
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by mace_ft_bench.", fix="convert it with `mfb models convert`.")
-    if int(header.get("version", "0")) > VERSION:
-        raise CheckpointError(f"{path} has format version {header['version']}.", fix="update mace_ft_bench.")
-    return json.loads(header["config"]), state
+    if header.get("version") != str(VERSION):
+        raise CheckpointError(f"{path} has format version {header.get('version')}.", fix="update mace_ft_bench.")
+    try:
+        config = json.loads(header["config"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} has no readable configuration: {error!r}.", fix="get it again.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} has a {type(config).__name__} for a configuration.", fix="get it again.")
+    return config, state

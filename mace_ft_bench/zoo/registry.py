@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import entry_points
 
 from mace_ft_bench import paths
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
 from mace_ft_bench.zoo.card import ModelCard, load_card
+
+_log = logging.getLogger("mace_ft_bench")
 
 ENTRY_POINT_GROUP = "mace_ft_bench.models"
 """A package offers models by an entry point of this group: a callable that returns an iterable of ModelCard."""
@@ -39,6 +42,9 @@ def find_model(name: str) -> ModelCard:
     UnknownNameError
         With the nearest known name.
     """
+    for card in _embedded():  # an embedded model never waits for, nor breaks with, somebody else's package
+        if card.name == name:
+            return card
     cards = {card.name: card for card in list_models()}
     if name not in cards:
         raise UnknownNameError(f'No model is called "{name}".', fix=suggestion(name, cards))
@@ -52,7 +58,13 @@ def _embedded() -> list[ModelCard]:
 def _third_party() -> list[ModelCard]:
     cards: list[ModelCard] = []
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        offered = list(entry.load()())
+        try:
+            offered = list(entry.load()())
+        except Exception:  # noqa: BLE001 - somebody else's package must not take our models away
+            _log.warning(
+                "The models of the entry point %s (%s) cannot be loaded.", entry.name, entry.value, exc_info=True
+            )
+            continue
         wrong = [card for card in offered if not isinstance(card, ModelCard)]
         if wrong:
             raise CardError(

@@ -25,6 +25,8 @@ CHECKS = [
     testing.check_extensivity,
     testing.check_no_state,
     testing.check_pickling,
+    testing.check_energies,
+    testing.check_refusals,
 ]
 
 
@@ -40,9 +42,11 @@ def test_contract(served, check):
     check(calculator, testing.sheared_crystal("Mo", "bcc", 3.16), tolerances=tolerances)
 
 
-@pytest.mark.parametrize("check", [check for check in CHECKS if check is not testing.check_pickling])
+@pytest.mark.parametrize(
+    "check", [check for check in CHECKS if check not in {testing.check_pickling, testing.check_refusals}]
+)
 def test_emt_keeps_the_contract(check):
-    """The kit itself, on a calculator that is known to be right (but cannot be pickled)."""
+    """The kit itself, on a calculator that is known to be right (but cannot be pickled, nor refuses NaN)."""
     check(EMT(), testing.sheared_crystal("Cu", "fcc", 3.6), tolerances=testing.FLOAT64)
 
 
@@ -66,6 +70,8 @@ class Broken(EMT):
             self.results["energy"] += 1e-3 * float(self.atoms.cell[0, 0])
         elif self.defect == "origin":
             self.results["energy"] += 1e-3 * float(self.atoms.positions[0, 0])
+        elif self.defect == "sites":
+            self.results["energies"] = self.results["energies"] + 0.1
         elif self.defect == "extensive":
             self.results["energy"] /= len(self.atoms)
 
@@ -85,6 +91,7 @@ def named(check, defect):
         named(testing.check_translation, "origin"),
         named(testing.check_permutation, "origin"),
         named(testing.check_extensivity, "extensive"),
+        named(testing.check_energies, "sites"),
     ],
 )
 @pytest.mark.parametrize("tolerances", [testing.FLOAT64, testing.FLOAT32], ids=["float64", "float32"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
+import torch
 from ase.calculators.calculator import get_calculator_class
 
 import mace_ft_bench
@@ -13,6 +15,7 @@ from mace_ft_bench import get_calculator
 from mace_ft_bench.calculators import ase_plugin
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.errors import CardError, MissingDependencyError, UnknownNameError
+from mace_ft_bench.zoo import registry
 
 
 @pytest.mark.parametrize(
@@ -86,3 +89,19 @@ def test_import_loads_nothing_heavy():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_dtypes_and_devices_of_torch_are_understood():
+    assert get_calculator("mo-ft", dtype=torch.float32, device=torch.device("cpu")).dtype == torch.float32
+
+
+def test_a_broken_package_does_not_take_our_models_away(monkeypatch, caplog):
+    class Broken(EntryPoint):
+        def load(self):
+            raise ImportError("half installed")
+
+    entry = Broken(name="bad", value="bad:models", group=registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == entry.group else [])
+    assert isinstance(get_calculator("mo-ft"), MaceCalculator)
+    assert "mo-ft" in {card.name for card in mace_ft_bench.list_models()}
+    assert "bad:models" in caplog.text

@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -17,7 +18,10 @@ from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 
 from mace_ft_bench import get_calculator
+from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.errors import StructureError, UnknownNameError, UnsupportedElementError
+
+from ..conftest import build
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +201,40 @@ def test_chgnet_is_as_strict():
         with_calculator(bulk("Po", "sc", a=3.3), chgnet).get_potential_energy()
     with pytest.raises(StructureError, match="no extent"):
         with_calculator(molecule("H2O", pbc=True), chgnet).get_potential_energy()
+
+
+def test_atoms_on_each_other_are_refused(mo_ft):
+    atoms = with_calculator(bulk("Mo", cubic=True), mo_ft)
+    atoms.positions[1] = atoms.positions[0]
+    with pytest.raises(StructureError, match="Atoms 0 and 1 .* 0 Å apart"):
+        atoms.get_potential_energy()
+
+
+def test_numbers_that_are_not_finite_are_refused(tiny_file):
+    calculator = get_calculator(tiny_file)
+    calculator.model.scale_shift.scale.fill_(float("nan"))
+    with pytest.raises(StructureError, match="not finite"):
+        with_calculator(bulk("Mo"), calculator).get_potential_energy()
+
+
+def test_elements_in_any_order():
+    """A model may list its elements in another order than the periodic table."""
+    energies = []
+    for numbers, e0s in (([14, 42], [[-1.25, -1000.0]]), ([42, 14], [[-1000.0, -1.25]])):
+        model = build(atomic_numbers=numbers, atomic_energies=e0s)
+        calculator = MaceCalculator(model, name="m", device="cpu", dtype=torch.float64)
+        energies.append(with_calculator(Atoms("Si", cell=[20, 20, 20], pbc=True), calculator).get_potential_energy())
+    assert energies[0] == pytest.approx(energies[1], abs=10.0)  # other random weights, the same E0
+
+
+def test_chgnet_refuses_what_it_would_ignore():
+    chgnet = get_calculator("chgnet")
+    with pytest.raises(StructureError, match="every direction as periodic"):
+        with_calculator(Atoms("Mo2", positions=[[0, 0, 0], [0, 0, 2.5]], cell=[3, 3, 6]), chgnet).get_forces()
+    with pytest.raises(StructureError, match="isolated atom"):
+        with_calculator(Atoms("Mo", cell=[15, 15, 15], pbc=True), chgnet).get_forces()
+
+
+def test_ase_can_say_what_made_the_numbers(mo_ft):
+    assert mo_ft.parameters["model"] == "mo-ft"
+    assert mo_ft.todict()["dtype"] == "torch.float64"

@@ -59,13 +59,17 @@ def bare_machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def emt(monkeypatch):
-    """Offer a model ``emt`` beside the embedded ones; return a list of errors to raise on building it."""
+    """Offer a model ``emt`` beside the embedded ones; return a list of errors to raise when it computes."""
     errors = []
 
+    class Failing(EMT):
+        def calculate(self, *arguments, **options):
+            if errors:
+                raise errors.pop()
+            super().calculate(*arguments, **options)
+
     def build(*_arguments):
-        if errors:
-            raise errors.pop()
-        return EMT()
+        return Failing()
 
     module = types.ModuleType("fake_models")
     module.build = build
@@ -169,12 +173,14 @@ def test_run_refuses_unknown_models_cases_and_files(tmp_path):
 def test_run_stores_reports_and_continues(emt, tmp_path):
     arguments = ("run", "--models", "emt", "--cases", "molybdenum/lattice", "--out", "out[1]", "--device", "cpu")
     emt.append(RuntimeError("wrong [settings] in [/here]"))
-    text = output(*arguments)
+    first = invoke(*arguments)
+    text = first.output
+    assert first.exit_code == 1  # a case ended in an error
     assert "1 cases, 0 already done, 1 to run" in text
     assert "RuntimeError: wrong [settings] in [/here]" in text
     assert str(tmp_path / "out[1]" / "leaderboard.html") in text
     assert (tmp_path / "out[1]" / "leaderboard.md").is_file()
-    output(*arguments)  # EMT knows no molybdenum: an error again, and tried again
+    assert invoke(*arguments).exit_code == 1  # EMT knows no molybdenum: an error again, and tried again
     records = RecordStore(tmp_path / "out[1]").all()
     assert [record.status for record in records] == ["error", "error"]
     assert "leaderboard.html" in output("report", "out[1]")
@@ -229,3 +235,14 @@ def test_the_program_prints_no_traceback_and_exits_with_2():
     assert "To fix: run `mfb run --out nowhere` first." in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stdout == ""
+
+
+def test_a_model_that_cannot_be_built_ends_the_run_before_any_work(pickle_file, tmp_path):
+    assert isinstance(refusal("run", "--models", pickle_file, "--out", tmp_path / "out"), UntrustedFileError)
+    assert not (tmp_path / "out").exists()
+    assert isinstance(refusal("run", "--models", "mo-ft", "--head", "pbe"), UnknownNameError)
+    assert isinstance(refusal("run", "--models", "mo-ft", "--mirror", tmp_path / "nowhere"), MissingDataError)
+
+
+def test_a_material_stands_for_its_cases():
+    assert json.loads(output("cases", "molybdenum", "--json")) == json.loads(output("cases", "molybdenum/*", "--json"))

@@ -144,8 +144,18 @@ def test_a_damaged_copy_is_an_error_that_names_it(card, mirror, monkeypatch, pla
     (path,) = fetch(card, mirror=mirror if place == "mirror" else None)
     path.write_bytes(WRONG)
     with pytest.raises(ChecksumError, match=r"frames\.json") as caught:
-        fetch(card, mirror=mirror if place == "mirror" else None)
+        fetch(card, mirror=mirror if place == "mirror" else None, download=False)
     assert "delete" in caught.value.fix
+
+
+def test_a_damaged_cached_file_is_downloaded_again(card, cache, monkeypatch):
+    downloader(monkeypatch, CONTENT)
+    (path,) = fetch(card)
+    intact = path.read_bytes()
+    path.write_bytes(WRONG)
+    assert fetch(card) == [path]
+    assert path.read_bytes() == intact
+    assert files_in(cache) == [path]
 
 
 def test_a_mirror_that_does_not_exist_is_no_silent_download(card, tmp_path, monkeypatch):

@@ -72,11 +72,11 @@ def built():
 def models(monkeypatch, built):
     """Offer the models ``emt`` and ``broken`` and no others."""
 
-    def emt(card, device, dtype):
+    def emt(card, device, dtype, _head):
         built.append((card.name, device, dtype))
         return EMT()
 
-    def broken(card, device, dtype):
+    def broken(card, device, dtype, _head):
         built.append((card.name, device, dtype))
         raise RuntimeError("no weights here")
 

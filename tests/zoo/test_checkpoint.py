@@ -167,6 +167,35 @@ def test_malformed_configuration(tmp_path, tiny_file, change):
         checkpoint.load_checkpoint(rewritten(tiny_file, tmp_path / "m.safetensors", **change))
 
 
+@pytest.mark.parametrize("header", [{}, {"config": "{"}, {"config": "[]"}, {"version": "abc"}], ids=str)
+def test_malformed_header(tmp_path, tiny_file, header):
+    complete = {"format": checkpoint.FORMAT, "version": str(checkpoint.VERSION)}
+    path = tmp_path / "m.safetensors"
+    save_file(load_file(tiny_file), path, metadata=complete | header)
+    with pytest.raises(CheckpointError):
+        checkpoint.load_checkpoint(path)
+
+
+@pytest.mark.parametrize("change", [{"heads": []}, {"MLP_irreps": ""}, {"num_interactions": 0}, {"cueq_config": {}}])
+def test_hostile_configuration(tmp_path, tiny_file, change):
+    with pytest.raises(CheckpointError):
+        checkpoint.load_checkpoint(rewritten(tiny_file, tmp_path / "m.safetensors", **change))
+
+
+def test_configuration_and_tensors_must_agree(tmp_path, tiny_file):
+    with pytest.raises(CheckpointError, match="tensors say.*the configuration says"):
+        checkpoint.load_checkpoint(rewritten(tiny_file, tmp_path / "m.safetensors", atomic_numbers=[14, 74]))
+
+
+@pytest.mark.parametrize(
+    "variant", [{"keep_last_layer_irreps": True}, {"correlation": [3, 2]}, {"radial_type": "gaussian"}]
+)
+def test_a_model_that_could_not_be_read_back_is_not_written(tmp_path, variant):
+    with pytest.raises(CheckpointError, match="not describe|cannot be described"):
+        checkpoint.save_checkpoint(build(**variant), tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_models_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="class Linear"):
         checkpoint.save_checkpoint(torch.nn.Linear(1, 1), tmp_path / "m.safetensors")

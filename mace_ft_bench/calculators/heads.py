@@ -1,0 +1,27 @@
+"""The strict choice of a head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mace_ft_bench.errors import UnknownNameError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def choose_head(heads: Sequence[str], head: str | None, *, model: str) -> str:
+    """Return the head to use: the one asked for, or the only one there is.
+
+    Raises
+    ------
+    UnknownNameError
+        If the head does not exist, or is not given although there are several.
+    """
+    if head is None and len(heads) == 1:
+        return heads[0]
+    if head is None:
+        raise UnknownNameError(f"Model {model} has several heads.", fix=f"pass head= one of {', '.join(heads)}.")
+    if head in heads:
+        return head
+    raise UnknownNameError(f'Model {model} has no head "{head}".', fix=suggestion(head, heads))
