@@ -18,7 +18,7 @@ lint: $(VENV)/.installed  ## style and types
 
 docs: $(VENV)/.installed  ## build the documentation into site/
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # torch goes first: where a CPU build is at hand pip takes it, and nothing after it replaces it.
 $(VENV)/.installed: pyproject.toml constraints.txt
