@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -34,9 +35,9 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: bool = typer.Option(
-        default=False, help="Print the version and exit.", is_eager=True, callback=_print_version
-    ),
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Fine-tune MACE potentials, serve them through ASE, benchmark them against DFT."""
 

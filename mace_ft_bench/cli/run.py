@@ -48,6 +48,7 @@ def run(
     calculators = runner.Calculators()
     for task in todo:
         calculators(task)  # what cannot be built ends the run here, before any work
+    records.check_writable()
     console().print(f"{len(tasks)} cases, {len(tasks) - len(todo)} already done, {len(todo)} to run")
     try:
         failed = _run(todo, records, calculators)

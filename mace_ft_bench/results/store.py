@@ -51,7 +51,19 @@ class RecordStore:
         StoreError
             If the folder cannot be written.
         """
-        line = record.to_json() + "\n"
+        self._write(record.to_json() + "\n")
+
+    def check_writable(self) -> None:
+        """Find out before any work is lost whether records can be written.
+
+        Raises
+        ------
+        StoreError
+            If they cannot.
+        """
+        self._write("")
+
+    def _write(self, line: str) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".records.lock"), self.path.open("ab+") as file:

@@ -161,3 +161,19 @@ def test_a_record_of_another_version_is_a_store_error(store, change):
     with pytest.raises(StoreError, match="line 2") as caught:
         store.all()
     assert "new results folder" in caught.value.fix
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_any_work(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    with pytest.raises(StoreError, match="cannot be written.*give another folder"):
+        RecordStore(blocked / "results").check_writable()
+
+
+def test_checking_writes_no_record(tmp_path):
+    store = RecordStore(tmp_path / "results")
+    store.check_writable()
+    assert store.all() == []
+    (tmp_path / "results" / "records.jsonl").write_text('{"torn', encoding="utf-8")
+    store.check_writable()
+    assert store.all() == []
