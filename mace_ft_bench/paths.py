@@ -19,8 +19,3 @@ def reference_data() -> Path:
 def model_cards() -> Path:
     """Return the folder of the embedded model cards."""
     return PACKAGE / "zoo" / "cards"
-
-
-def weights() -> Path:
-    """Return the folder of the embedded weights."""
-    return PACKAGE / "zoo" / "weights"

@@ -55,11 +55,7 @@ def run(
     except KeyboardInterrupt:
         console().print("Interrupted. Every finished case is stored; the same command continues.")
         raise typer.Exit(_EXIT_INTERRUPTED) from None
-    chosen = {
-        task.model.name: selection.Identity(task.model.sha256, task.model.head or "", task.options.device)
-        for task in tasks
-    }
-    build_report(out, chosen)
+    build_report(out, {task.model.name: selection.identity_of(runner.blank_record(task)) for task in tasks})
     if failed:
         raise typer.Exit(_EXIT_FAILED)
 

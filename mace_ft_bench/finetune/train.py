@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from mace_ft_bench.finetune.config import FinetuneConfig, LossWeights
+    from mace_ft_bench.finetune.config import ArchitectureConfig, FinetuneConfig, LossWeights
 
 _POLL_S = 2.0
 _LOG = "train.log"
@@ -109,7 +109,7 @@ def trained_models(config: FinetuneConfig, folder: Path) -> list[Path]:
 
 def mace_arguments(config: FinetuneConfig) -> list[str]:
     """Return the command line of ``mace_run_train`` for a recipe; what no recipe names keeps mace-torch's default."""
-    model, optimiser = config.architecture, config.optimiser
+    optimiser = config.optimiser
     options: dict[str, Any] = {
         "name": config.name,
         "model": "ScaleShiftMACE",
@@ -119,13 +119,7 @@ def mace_arguments(config: FinetuneConfig) -> list[str]:
         "forces_key": FORCES,
         "stress_key": STRESS,
         "E0s": config.e0s,
-        "hidden_irreps": model.hidden_irreps,
-        "MLP_irreps": model.mlp_irreps,
-        "r_max": model.r_max,
-        "correlation": model.correlation,
-        "max_ell": model.max_ell,
-        "num_interactions": model.num_interactions,
-        "num_radial_basis": model.num_radial_basis,
+        **_architecture(config.architecture),
         "loss": config.loss,
         **_weights("", config.weights),
         "config_type_weights": json.dumps({"Default": 1.0, **config.config_type_weights}),
@@ -151,6 +145,11 @@ def mace_arguments(config: FinetuneConfig) -> list[str]:
     }
     flags = ["--ema", "--amsgrad", "--restart_latest", "--save_cpu"] + (["--swa"] if config.stage_two else [])
     return [f"--{key}={value}" for key, value in options.items()] + flags
+
+
+def _architecture(architecture: ArchitectureConfig) -> dict[str, Any]:
+    options = asdict(architecture)  # the fields are named as mace-torch names its options, but for one
+    return {"MLP_irreps": options.pop("mlp_irreps"), **options}
 
 
 def _weights(prefix: str, weights: LossWeights) -> dict[str, float]:

@@ -22,7 +22,7 @@ class RecordStore:
     """Records of a results folder, in ``records.jsonl``.
 
     Every record is one line, appended under a file lock. A line torn by a kill is skipped with a warning and closed
-    by the next append; the latest line of a key wins.
+    by the next append. Of several records of one attempt the latest counts; who reads them decides that.
 
     Parameters
     ----------
@@ -93,10 +93,6 @@ class RecordStore:
                     fix="it was written by another version; start a new results folder.",
                 ) from error
         return records
-
-    def latest(self) -> dict[str, Record]:
-        """Return the latest record of every key."""
-        return {record.key: record for record in self.all()}
 
 
 def _ends_with_newline(path: Path) -> bool:

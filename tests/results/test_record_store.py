@@ -37,22 +37,12 @@ def numbered(number, **changes):
 
 def test_what_is_written_is_read(store):
     assert store.all() == []
-    assert store.latest() == {}
     records = [numbered(number) for number in range(3)]
     for record in records:
         store.append(record)
     assert store.all() == records
     assert RecordStore(store.folder).all() == records
     assert len(store.path.read_text(encoding="utf-8").splitlines()) == 3
-
-
-def test_the_latest_line_of_a_key_wins(store):
-    for message in ("first", "second"):
-        store.append(numbered(1, message=message))
-        store.append(numbered(2, message=message))
-    store.append(numbered(1, message="third"))
-    assert {key: record.message for key, record in store.latest().items()} == {"k1": "third", "k2": "second"}
-    assert len(store.all()) == 5
 
 
 @pytest.mark.parametrize("kept", [1, 40, -2])

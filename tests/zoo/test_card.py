@@ -53,7 +53,7 @@ def test_embedded_cards_agree_with_their_weights():
 
 def test_every_weights_file_has_a_card():
     named = {card.path for card in list_models() if card.kind == "mace"}
-    assert {path.resolve() for path in paths.weights().glob("*")} == named
+    assert {path.resolve() for path in (paths.PACKAGE / "zoo" / "weights").glob("*")} == named
 
 
 def test_embedded_cards_say_how_they_were_made():

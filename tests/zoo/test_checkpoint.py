@@ -86,7 +86,7 @@ def test_embedded_weights_keep_their_energies(pytestconfig):
 
 
 def test_embedded_weights_are_small():
-    sizes = {path.name: path.stat().st_size for path in paths.weights().glob("*.safetensors")}
+    sizes = {path.name: path.stat().st_size for path in (paths.PACKAGE / "zoo" / "weights").glob("*.safetensors")}
     assert sizes
     assert max(sizes.values()) <= 3e6
 
