@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,7 +62,7 @@ def save_checkpoint(model: torch.nn.Module, path: Path) -> None:
     config = describe_model(model)
     _refuse_incomplete(model, config)
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(config, sort_keys=True)}
+    header = {"format": FORMAT, "version": str(VERSION), "config": _dump(config)}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -128,7 +128,23 @@ def load_mace_model(path: Path, *, trust: bool) -> torch.nn.Module:
             raise CheckpointError(f"{path} cannot be unpickled: {error}.", fix="check the file.") from error
     if not isinstance(model, torch.nn.Module):
         raise CheckpointError(f"{path} holds a {type(model).__name__}, not a MACE model.", fix="give a .model file.")
+    _complete_old_contractions(model)
     return model.eval()
+
+
+def _complete_old_contractions(model: torch.nn.Module) -> None:
+    """Add the flags of vanishing paths, which today's mace-torch stores and expects and earlier ones did not write.
+
+    Every public model up to MACE-MPA-0 lacks them; a path vanishes where its coupling matrix is zero.
+    """
+    for module in model.modules():
+        if type(module).__name__ != "Contraction" or hasattr(module, "weights_max_zeroed"):
+            continue
+        orders = range(1, cast("int", module.correlation) + 1)
+        vanish = [not bool(getattr(module, f"U_matrix_{order}").any()) for order in orders]
+        for index, flag in enumerate(vanish):
+            name = "max" if index == len(vanish) - 1 else str(index)
+            module.register_buffer(f"weights_{name}_zeroed", torch.tensor(flag))
 
 
 def save_mace_model(model: torch.nn.Module, path: Path) -> None:
@@ -140,6 +156,22 @@ def save_mace_model(model: torch.nn.Module, path: Path) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _dump(config: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(config, sort_keys=True)
+    except TypeError as error:
+        raise CheckpointError(
+            f"The configuration of the model holds objects: {error}.", fix="keep the .model file."
+        ) from error
+
+
+def _widest_dtype(model: torch.nn.Module) -> str:
+    """Return the dtype in which every parameter and buffer fits exactly; old models mix them."""
+    state = model.state_dict().values()
+    wide = any(tensor.dtype == torch.float64 for tensor in state)
+    return "float64" if wide else str(next(model.parameters()).dtype).removeprefix("torch.")
 
 
 def _refuse_incomplete(model: torch.nn.Module, config: Mapping[str, Any]) -> None:
@@ -178,7 +210,7 @@ def describe_model(model: torch.nn.Module) -> dict[str, Any]:
     for key in _UNSUPPORTED_KEYS:
         if config.pop(key, None) is not None:
             raise CheckpointError(f'The model sets "{key}".', fix="convert it to the plain e3nn form first.")
-    config["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    config["dtype"] = _widest_dtype(model)
     return {key: _to_plain(key, value) for key, value in config.items()}
 
 
@@ -221,7 +253,9 @@ def _lookup(key: str, name: str, known: Mapping[str, Any]) -> Any:  # noqa: ANN4
 
 def _to_plain(key: str, value: Any) -> Any:  # noqa: ANN401 - constructor arguments are of many types
     if key == "gate":
-        return next(name for name, gate in modules.gate_dict.items() if gate is value)
+        return next((name for name, gate in modules.gate_dict.items() if gate is value), str(value))
+    if key == "heads":
+        return list(value)
     if isinstance(value, type):
         return value.__name__
     if isinstance(value, o3.Irreps):
