@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import platformdirs
-
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.readers import read_frames
+from mace_ft_bench.download import cache_folder
+from mace_ft_bench.download import download as download_file
 from mace_ft_bench.errors import ChecksumError, MissingDataError, UnknownNameError, suggestion
 
 if TYPE_CHECKING:
@@ -22,13 +20,6 @@ if TYPE_CHECKING:
     from mace_ft_bench.datasets.card import DataFile, DatasetCard
 
 MIRROR_VARIABLE = "MFB_MIRROR"
-CACHE_VARIABLE = "MFB_CACHE"
-_TIMEOUT_S = 20
-
-
-def cache_folder() -> Path:
-    """Return where fetched files are kept; the environment variable ``MFB_CACHE`` overrides the platform's choice."""
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("mace_ft_bench")) / "datasets"
 
 
 def fetch(card: DatasetCard, *, mirror: Path | None = None, download: bool = True) -> list[Path]:
@@ -77,7 +68,7 @@ def load_frames(name: str, split: str, *, mirror: Path | None = None, download: 
 
 
 def _locate(card: DatasetCard, file: DataFile, mirror: Path | None, *, download: bool) -> Path:
-    cached = cache_folder() / card.name / file.sha256[:12] / Path(urlsplit(file.url).path).name
+    cached = cache_folder("datasets") / card.name / file.sha256[:12] / Path(urlsplit(file.url).path).name
     mirrored = _in_mirror(file, mirror)
     if mirrored is not None and mirrored.is_file():
         return _verified(mirrored, file)
@@ -123,20 +114,11 @@ def _verified(path: Path, file: DataFile) -> Path:
 
 
 def _download(card: DatasetCard, file: DataFile, target: Path) -> Path:
-    import pooch  # noqa: PLC0415 - imports requests, which most commands do not need
-    import requests  # noqa: PLC0415 - as above
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        partial = Path(scratch) / target.name
-        try:
-            pooch.HTTPDownloader(timeout=_TIMEOUT_S)(file.url, str(partial), None)
-        except (requests.RequestException, OSError) as error:
-            raise MissingDataError(
-                f"Dataset {card.name}: {file.url} cannot be downloaded ({type(error).__name__}).",
-                fix=f"connect to the network and run `mfb data fetch {card.name}`, or put the file into a mirror "
-                f"folder and set {MIRROR_VARIABLE}.",
-            ) from error
-        _verified(partial, file)
-        shutil.move(partial, target)
-    return target
+    try:
+        return download_file(file.url, target, verify=lambda path: _verified(path, file))
+    except OSError as error:
+        raise MissingDataError(
+            f"Dataset {card.name}: {file.url} cannot be downloaded ({type(error).__name__}).",
+            fix=f"connect to the network and run `mfb data fetch {card.name}`, or put the file into a mirror "
+            f"folder and set {MIRROR_VARIABLE}.",
+        ) from error

@@ -8,8 +8,9 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mace_ft_bench.datasets.fetch import CACHE_VARIABLE, MIRROR_VARIABLE
+from mace_ft_bench.datasets.fetch import MIRROR_VARIABLE
 from mace_ft_bench.datasets.frames import labelled
+from mace_ft_bench.download import CACHE_VARIABLE
 
 
 @pytest.fixture(autouse=True)
