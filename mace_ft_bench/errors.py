@@ -8,6 +8,8 @@ Every exception states what is wrong and ends with what to do about it::
     ├── UntrustedFileError     loading would execute code from a pickle
     ├── ChecksumError          a file's sha256 is not the one its card names
     ├── CheckpointError        a weights file cannot be read or rebuilt
+    │   └── MissingWeightsError       the weights of a model are not on this machine
+    ├── LicenceError           the licence of a model has not been accepted
     ├── StructureError         a structure cannot be evaluated (also ValueError)
     │   └── UnsupportedElementError   an element the model has never seen
     ├── DataError              frames or labels are unusable (also ValueError)
@@ -16,6 +18,7 @@ Every exception states what is wrong and ends with what to do about it::
     │   ├── UnconvergedError   a relaxation or fit did not converge
     │   └── UnstableError      the crystal is mechanically unstable or the structure fell apart
     ├── StoreError             the results folder is unusable
+    ├── AccelerationError      an accelerator asked for by name cannot be used
     ├── TrainingError          a training run failed
     └── MissingDependencyError an optional package is not installed (also ImportError)
 """
@@ -76,6 +79,14 @@ class CheckpointError(MaceFtBenchError):
     """A weights file cannot be read, or its model cannot be rebuilt."""
 
 
+class MissingWeightsError(CheckpointError):
+    """The weights of a model are not on this machine."""
+
+
+class LicenceError(MaceFtBenchError):
+    """The licence of a model has not been accepted."""
+
+
 class StructureError(MaceFtBenchError, ValueError):
     """A structure cannot be evaluated."""
 
@@ -106,6 +117,10 @@ class UnstableError(PropertyError):
 
 class StoreError(MaceFtBenchError):
     """The results folder is unusable."""
+
+
+class AccelerationError(MaceFtBenchError):
+    """An accelerator asked for by name cannot be used, or differs from the plain path."""
 
 
 class TrainingError(MaceFtBenchError):

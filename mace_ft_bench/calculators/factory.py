@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mace_ft_bench.calculators.heads import choose_head
 from mace_ft_bench.errors import CardError, MissingDependencyError, UnknownNameError, suggestion
 from mace_ft_bench.zoo.registry import find_model
+from mace_ft_bench.zoo.weights import weights_path
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -19,13 +20,14 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 
 
-def get_calculator(
+def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
     name_or_path: str | Path,
     *,
     device: str = "auto",
     dtype: str | None = None,
     head: str | None = None,
     trust: bool = False,
+    accept_licence: bool = False,
 ) -> Calculator:
     """Return an ASE calculator.
 
@@ -40,14 +42,21 @@ def get_calculator(
     head
         Name of the head of a model with several.
     trust
-        Allow unpickling a ``.model`` file, which runs whatever code its author put in. Never needed for names.
+        Allow unpickling a ``.model`` file, which runs whatever code its author put in. Of names, only foundation models
+        need it, and only for their first use, which downloads and converts them.
+    accept_licence
+        Accept the terms of a foundation model under an academic licence; needed once.
 
     Raises
     ------
     UnknownNameError
         If the model, head, device or dtype does not exist; with a suggestion.
     UntrustedFileError
-        If a ``.model`` file is given without ``trust=True``.
+        If a ``.model`` file is given, or a foundation model used for the first time, without ``trust=True``.
+    LicenceError
+        If the terms of a foundation model have not been accepted.
+    MissingWeightsError
+        If a foundation model cannot be downloaded.
     ChecksumError
         If weights differ from their card.
     CheckpointError
@@ -72,7 +81,8 @@ def get_calculator(
     card = find_model(str(name_or_path))
     if card.kind == "factory":
         return _from_factory(card, resolved, dtype, head)
-    return _mace(_load_weights(card.verified_path(), trust=False), card.name, resolved, dtype, head)
+    path = weights_path(card, trust=trust, accept_licence=accept_licence)
+    return _mace(_load_weights(path, trust=False), card.name, resolved, dtype, head)
 
 
 def is_path(name_or_path: str | Path) -> bool:

@@ -98,8 +98,10 @@ def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> 
     ------
     UnknownNameError
         If there is no such model or file.
+    MissingWeightsError
+        If a foundation model has not been fetched.
     ChecksumError
-        If embedded weights differ from their card.
+        If weights differ from their card.
     """
     if is_path(source):
         path = Path(source)
@@ -108,10 +110,11 @@ def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> 
         # The path is the name: a file called mo-ft.safetensors is not the embedded mo-ft.
         return ModelSpec(path.as_posix(), source, sha256_of(path), head=_head_of_file(path, head), trust=trust)
     card = find_model(source)
-    chosen = choose_head(card.heads, head, model=card.name)
     if card.kind == "factory":
+        chosen = choose_head(card.heads, head, model=card.name)
         return ModelSpec(card.name, source, _shipped_version(card.factory), fixed_dtype=True, head=chosen)
-    return ModelSpec(card.name, source, sha256_of(card.verified_path()), head=chosen)
+    weights = card.verified_path()  # before the head: the heads of a foundation model are known from its weights
+    return ModelSpec(card.name, source, sha256_of(weights), head=choose_head(card.heads, head, model=card.name))
 
 
 def _head_of_file(path: Path, head: str | None) -> str | None:

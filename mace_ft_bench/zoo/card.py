@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.errors import CardError, ChecksumError
+from mace_ft_bench.errors import CardError, ChecksumError, MissingWeightsError
 from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
 
 
@@ -45,31 +45,37 @@ class ModelCard(StrictTable):
     """A model that :func:`mace_ft_bench.get_calculator` can serve."""
 
     name: str
-    kind: Literal["mace", "factory"]
-    """``mace`` is served from ``file``; ``factory`` by calling ``factory``."""
+    kind: Literal["mace", "foundation", "factory"]
+    """``mace`` is served from ``file``; ``foundation`` is downloaded from ``url`` first; ``factory`` is called."""
     description: str
     """One line for tables."""
     elements: tuple[str, ...]
-    """Chemical symbols the model was trained on."""
+    """Chemical symbols the model was trained on; a foundation card may leave them to the weights."""
     functional: str
     """Level of theory of the labels, for example ``PBE (VASP)``."""
     dispersion: Literal["none", "included"]
     """Whether the labels already contain a dispersion correction."""
     licence: str
-    """SPDX identifier."""
+    """SPDX identifier; ``LicenseRef-...`` for one that SPDX does not list."""
     citation: str
     """How to cite the model."""
     file: str = ""
     """Weights, relative to the card."""
     sha256: str = ""
     """Checksum of the weights."""
+    url: str = ""
+    """Where the pickled ``.model`` file of a foundation model lies."""
+    url_sha256: str = ""
+    """Checksum of the file at ``url``; when empty, that of the first download is recorded and enforced."""
+    licence_terms: str = ""
+    """Address of terms that must be accepted explicitly; empty where none must."""
     factory: str = ""
     """``module:function``, called with (card, device, dtype, head) of types (ModelCard, str, str or None, str)."""
     architecture: str = ""
     parameters: int = 0
     """Number of trainable parameters."""
     heads: tuple[str, ...] = ("default",)
-    """Names of the heads, as the weights call them."""
+    """Names of the heads, as the weights call them; a foundation card may leave them to the weights."""
     e0s_ev: dict[str, float] = field(default_factory=dict)
     """Reference energy per element [eV]."""
     e0s_meaning: str = ""
@@ -88,6 +94,8 @@ class ModelCard(StrictTable):
                 f'Model card "{self.name}" names {self.file}, which is no .safetensors file.',
                 fix="convert the weights once with `mfb models convert --trust` and name the result.",
             )
+        if self.kind == "foundation" and not self.url:
+            raise CardError(f'Model card "{self.name}" names no url.', fix="add it.")
         if self.kind == "factory" and ":" not in self.factory:
             raise CardError(f'Model card "{self.name}" needs factory = "module:function".', fix="add it.")
 
@@ -96,21 +104,38 @@ class ModelCard(StrictTable):
         """The weights file."""
         return (self.folder / self.file).resolve()
 
+    @property
+    def _remedy(self) -> str:
+        if self.kind == "foundation":
+            return f"delete the folder {self.folder} and run `mfb models fetch {self.name} --trust`."
+        return "restore the file, or correct the card if you replaced the weights on purpose."
+
     def verified_path(self) -> Path:
         """Return the weights file after comparing its checksum.
 
         Raises
         ------
+        MissingWeightsError
+            If a foundation model has not been downloaded and converted.
         ChecksumError
             If the file is missing or differs from the card.
         """
+        if self.kind == "foundation" and not self.file:
+            accept = " --accept-licence" if self.licence_terms else ""
+            raise MissingWeightsError(
+                f"The weights of {self.name} are not on this machine.",
+                fix=f"run `mfb models fetch {self.name} --trust{accept}` once.",
+            )
         if not self.path.is_file():
-            raise ChecksumError(f"{self.path} of model {self.name} is missing.", fix="install the package again.")
+            raise ChecksumError(
+                f"{self.path} of model {self.name} is missing.",
+                fix=self._remedy,
+            )
         found = sha256_of(self.path)
         if found != self.sha256:
             raise ChecksumError(
                 f"{self.path} has sha256 {found}, its card names {self.sha256}.",
-                fix="restore the file, or correct the card if you replaced the weights on purpose.",
+                fix=self._remedy,
             )
         return self.path
 

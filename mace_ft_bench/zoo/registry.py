@@ -1,4 +1,4 @@
-"""All models that can be named: the embedded cards, and those of installed packages."""
+"""All models that can be named: embedded and foundation cards, the user's own, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from importlib.metadata import entry_points
 from mace_ft_bench import paths
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
 from mace_ft_bench.zoo.card import ModelCard, load_card
+from mace_ft_bench.zoo.user import user_cards
+from mace_ft_bench.zoo.weights import on_this_machine
 
 _log = logging.getLogger("mace_ft_bench")
 
@@ -24,11 +26,11 @@ def list_models() -> list[ModelCard]:
         If a card is malformed or two carry one name.
     """
     cards: dict[str, ModelCard] = {}
-    for card in [*_embedded(), *_third_party()]:
+    for card in [*_embedded(), *user_cards(), *_third_party()]:
         if card.name in cards:
             raise CardError(
                 f'Two models are called "{card.name}" ({cards[card.name].folder} and {card.folder}).',
-                fix="uninstall one of the packages, or rename its model.",
+                fix="uninstall one of the packages, or rename or remove one of the models.",
             )
         cards[card.name] = card
     return [cards[name] for name in sorted(cards)]
@@ -52,7 +54,7 @@ def find_model(name: str) -> ModelCard:
 
 
 def _embedded() -> list[ModelCard]:
-    return [load_card(path) for path in sorted(paths.model_cards().glob("*.toml"))]
+    return [on_this_machine(load_card(path)) for path in sorted(paths.model_cards().rglob("*.toml"))]
 
 
 def _third_party() -> list[ModelCard]:

@@ -12,7 +12,7 @@ from ase.data import atomic_numbers
 
 from mace_ft_bench import list_models, paths
 from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.errors import CardError, ChecksumError, UnknownNameError
+from mace_ft_bench.errors import CardError, ChecksumError, MissingWeightsError, UnknownNameError
 from mace_ft_bench.zoo import checkpoint, registry
 from mace_ft_bench.zoo.card import load_card
 
@@ -57,13 +57,52 @@ def test_every_weights_file_has_a_card():
 
 
 def test_embedded_cards_say_how_they_were_made():
-    for card in list_models():
-        assert "TODO" not in (paths.model_cards() / f"{card.name}.toml").read_text(encoding="utf-8")
+    for path in paths.model_cards().rglob("*.toml"):
+        assert "TODO" not in path.read_text(encoding="utf-8")
+        card = load_card(path)
+        assert card.name == path.stem
         if card.kind == "mace":
             assert card.training is not None
             assert (paths.PACKAGE.parent / card.training.recipe).is_file()
             assert sum(recipe.chosen for recipe in card.training.recipes_tried) == 1
             assert "mlearn-mo:test" not in card.training.sources
+
+
+def foundation_cards():
+    return [card for card in list_models() if card.kind == "foundation"]
+
+
+def test_foundation_cards_name_the_files_of_mace_torch():
+    from mace_ft_bench.torch_env import mace_environment
+
+    with mace_environment():
+        from mace.calculators.foundations_models import mace_mp_urls
+
+    assert {card.url for card in foundation_cards()} == set(mace_mp_urls.values())
+
+
+def test_foundation_cards_state_elements_and_licence():
+    every = set(registry.find_model("chgnet").elements)  # the 89 elements of MPtrj
+    for card in foundation_cards():
+        assert card.path == card.folder.resolve(), "the weights are not here"
+        assert set(card.elements) in (every, set())
+        assert (card.licence, bool(card.licence_terms)) in {("MIT", False), ("LicenseRef-ASL", True)}
+        assert card.citation
+    by_name = {card.name: card for card in foundation_cards()}
+    assert set(by_name["mace-mp-0b3"].elements) == every
+    academic = {name for name, card in by_name.items() if card.licence_terms}
+    assert academic == {name for name in by_name if any(part in name for part in ("omat", "matpes", "-mh-"))}
+
+
+def test_a_card_is_as_strict_for_a_foundation_model(tmp_path):
+    text = CARD.replace('kind = "mace"', 'kind = "foundation"').replace('file = "x.safetensors"\nsha256 = "00"\n', "")
+    with pytest.raises(CardError, match="names no url"):
+        load_card(written(tmp_path, text))
+    card = load_card(written(tmp_path, text + 'url = "https://host.example/x.model"\n'))
+    with pytest.raises(MissingWeightsError, match="not on this machine.*mfb models fetch x --trust"):
+        card.verified_path()
+    with pytest.raises(MissingWeightsError, match="--accept-licence"):
+        replace(card, licence_terms="https://host.example/terms").verified_path()
 
 
 def test_factories_exist():
