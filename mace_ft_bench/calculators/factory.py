@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from mace_ft_bench.zoo.weights import weights_path
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
+    from mace_ft_bench.calculators.neighbors import SkinSettings
     from mace_ft_bench.zoo.card import ModelCard
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -26,6 +28,8 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
     device: str = "auto",
     dtype: str | None = None,
     head: str | None = None,
+    accelerate: str = "auto",
+    neighbors: SkinSettings | None = None,
     trust: bool = False,
     accept_licence: bool = False,
 ) -> Calculator:
@@ -41,6 +45,11 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
         ``float64`` (the default for MACE models) or ``float32`` (faster; fit for molecular dynamics).
     head
         Name of the head of a model with several.
+    accelerate
+        ``auto`` (the fastest way that reproduces the plain one on the first structure), ``off`` (the plain one), or
+        ``fused``, ``cueq``. MACE models only.
+    neighbors
+        When the neighbour list is built anew; by default when it may be incomplete. MACE models only.
     trust
         Allow unpickling a ``.model`` file, which runs whatever code its author put in. Of names, only foundation models
         need it, and only for their first use, which downloads and converts them.
@@ -72,17 +81,26 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
     >>> atoms.calc = get_calculator("mo-ft")
     >>> energy = atoms.get_potential_energy()
     """
-    resolved = resolve_device(str(device))
     if dtype is not None:
         dtype = str(dtype).removeprefix("torch.")
         _check_option("dtype", dtype, DTYPES)
+    options = _Options(resolve_device(str(device)), dtype, head, accelerate, neighbors)
     if is_path(name_or_path):
-        return _from_file(Path(name_or_path), resolved, dtype, head, trust=trust)
+        return _from_file(Path(name_or_path), options, trust=trust)
     card = find_model(str(name_or_path))
     if card.kind == "factory":
-        return _from_factory(card, resolved, dtype, head)
+        return _from_factory(card, options)
     path = weights_path(card, trust=trust, accept_licence=accept_licence)
-    return _mace(_load_weights(path, trust=False), card.name, resolved, dtype, head)
+    return _mace(_load_weights(path, trust=False), card.name, options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    device: str
+    dtype: str | None
+    head: str | None
+    accelerate: str
+    neighbors: SkinSettings | None
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -96,10 +114,10 @@ def is_path(name_or_path: str | Path) -> bool:
     )
 
 
-def _from_file(path: Path, device: str, dtype: str | None, head: str | None, *, trust: bool) -> Calculator:
+def _from_file(path: Path, options: _Options, *, trust: bool) -> Calculator:
     if not path.is_file():
         raise UnknownNameError(f"{path} does not exist.", fix="check the path; names are listed by `mfb models`.")
-    return _mace(_load_weights(path, trust=trust), path.stem, device, dtype, head)
+    return _mace(_load_weights(path, trust=trust), path.stem, options)
 
 
 def _load_weights(path: Path, *, trust: bool) -> Any:  # noqa: ANN401 - a torch module; torch is not imported here
@@ -110,16 +128,26 @@ def _load_weights(path: Path, *, trust: bool) -> Any:  # noqa: ANN401 - a torch 
     return checkpoint.load_mace_model(path, trust=trust)
 
 
-def _mace(model: Any, name: str, device: str, dtype: str | None, head: str | None) -> Calculator:  # noqa: ANN401
+def _mace(model: Any, name: str, options: _Options) -> Calculator:  # noqa: ANN401 - a torch module
     import torch  # noqa: PLC0415 - slow to import
 
     from mace_ft_bench.calculators.mace import MaceCalculator  # noqa: PLC0415 - imports torch and mace
 
-    return MaceCalculator(model, name=name, device=device, dtype=getattr(torch, dtype or "float64"), head=head)
+    return MaceCalculator(
+        model,
+        name=name,
+        device=options.device,
+        dtype=getattr(torch, options.dtype or "float64"),
+        head=options.head,
+        accelerate=options.accelerate,
+        neighbors=options.neighbors,
+    )
 
 
-def _from_factory(card: ModelCard, device: str, dtype: str | None, head: str | None) -> Calculator:
-    chosen = choose_head(card.heads, head, model=card.name)
+def _from_factory(card: ModelCard, options: _Options) -> Calculator:
+    if options.accelerate not in {"auto", "off"} or options.neighbors is not None:
+        raise CardError(f"{card.name} is no MACE model.", fix="leave accelerate and neighbors out.")
+    chosen = choose_head(card.heads, options.head, model=card.name)
     module, _, function = card.factory.partition(":")
     try:
         factory = getattr(importlib.import_module(module), function)
@@ -129,7 +157,7 @@ def _from_factory(card: ModelCard, device: str, dtype: str | None, head: str | N
                 f"Model {card.name} needs the package {error.name}.", fix="install it, see the model's card."
             ) from error
         raise CardError(f'Model card "{card.name}" names no callable: {card.factory}.', fix="correct it.") from error
-    calculator: Calculator = factory(card, device, dtype, chosen)
+    calculator: Calculator = factory(card, options.device, options.dtype, chosen)
     return calculator
 
 

@@ -9,23 +9,27 @@ import torch
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mace_ft_bench.calculators.acceleration import Acceleration
+from mace_ft_bench.calculators.batches import run_in_batches
+from mace_ft_bench.calculators.graph import join, pair_table
 from mace_ft_bench.calculators.heads import choose_head
+from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
 from mace_ft_bench.calculators.structure_checks import check_structure
 from mace_ft_bench.errors import StructureError
-from mace_ft_bench.torch_env import mace_environment
 from mace_ft_bench.zoo.checkpoint import build_model, describe_model
 
-with mace_environment():
-    from mace.data.neighborhood import get_neighborhood
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ase import Atoms
 
+    from mace_ft_bench.calculators.backends import Output
+    from mace_ft_bench.calculators.graph import PairTable
+    from mace_ft_bench.calculators.neighbors import Candidates
+
 _DIMENSIONS = 3
-_SHORTEST_DISTANCE = 0.1
-"""Distance [Angstrom] below which two atoms count as one put in twice."""
+PAIRS_PER_BATCH = 50_000
+"""Pairs that :meth:`MaceCalculator.evaluate` puts into one batch: a few GB at most with 128 channels in float64."""
 
 
 class MaceCalculator(Calculator):
@@ -46,17 +50,31 @@ class MaceCalculator(Calculator):
         ``float64`` or ``float32``.
     head
         Name of the head; may be left out when there is one.
+    accelerate
+        One of :data:`mace_ft_bench.calculators.acceleration.ACCELERATORS`.
+    neighbors
+        When the neighbour list is built anew.
 
     Raises
     ------
     UnknownNameError
-        If the head does not exist, or is not given although there are several.
+        If the head or the accelerator does not exist, or no head is given although there are several.
+    AccelerationError
+        If an accelerator asked for by name cannot serve the model.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
 
-    def __init__(
-        self, model: torch.nn.Module, *, name: str, device: str, dtype: torch.dtype, head: str | None = None
+    def __init__(  # noqa: PLR0913 - one per thing a user may want to choose
+        self,
+        model: torch.nn.Module,
+        *,
+        name: str,
+        device: str,
+        dtype: torch.dtype,
+        head: str | None = None,
+        accelerate: str = "auto",
+        neighbors: SkinSettings | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in ASE
         self.label_name = name
@@ -66,13 +84,29 @@ class MaceCalculator(Calculator):
         self.dtype = dtype
         self.model = model.to(device=self.device, dtype=dtype).eval().requires_grad_(requires_grad=False)
         self.r_max = float(cast("torch.Tensor", model.r_max))
-        self.parameters = {"model": name, "head": self.head, "dtype": str(dtype), "device": device}
         self.numbers = tuple(cast("torch.Tensor", model.atomic_numbers).tolist())
+        self.neighbors = NeighborList(self.r_max, neighbors)
+        self._acceleration = Acceleration(self.model, self.heads.index(self.head), accelerate)
+        self._table: tuple[Candidates, PairTable] | None = None
+        self.parameters = {
+            "model": name,
+            "head": self.head,
+            "dtype": str(dtype),
+            "device": device,
+            "accelerate": accelerate,
+        }
+
+    @property
+    def accelerator(self) -> str:
+        """Name of the accelerator that served the last call; empty before the first."""
+        return self._acceleration.used
 
     def __getstate__(self) -> dict[str, Any]:
         # The compiled parts of e3nn cannot be pickled reliably; the configuration and the tensors can.
         state = self.__dict__.copy()
         state["model"] = (describe_model(self.model), self.model.state_dict())
+        state["_acceleration"] = self._acceleration.mode
+        state["_table"] = None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -81,6 +115,7 @@ class MaceCalculator(Calculator):
         model = build_model(config)
         model.load_state_dict(tensors)
         self.model = model.to(self.device).eval().requires_grad_(requires_grad=False)
+        self._acceleration = Acceleration(self.model, self.heads.index(self.head), state["_acceleration"])
 
     def calculate(
         self,
@@ -100,72 +135,73 @@ class MaceCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
         structure = cast("Atoms", self.atoms)
         check_structure(structure, self.numbers, model=self.label_name)
-        has_volume = structure.cell.rank == _DIMENSIONS
-        if properties and "stress" in properties and not has_volume:
+        if properties and "stress" in properties and structure.cell.rank < _DIMENSIONS:
             raise PropertyNotImplementedError(
                 "Stress needs a cell with three independent vectors. To fix: set a cell, or do not ask for the stress."
             )
-        output = self.model(self._graph(structure), compute_force=True, compute_stress=has_volume)
-        self.results = self._results(output, structure, has_volume=has_volume)
+        self.results = self._evaluate([structure], [self._pairs(structure)])[0]
 
-    def _graph(self, atoms: Atoms) -> dict[str, torch.Tensor]:
-        # The neighbour search replaces cell vectors of non-periodic directions, so it gets a copy.
-        edges, shifts, unit_shifts, _ = get_neighborhood(
-            atoms.positions, self.r_max, tuple(atoms.pbc), atoms.cell.array.copy()
-        )
-        _refuse_overlaps(atoms, edges, shifts)
-        index_of = {number: index for index, number in enumerate(self.numbers)}
-        one_hot = np.eye(len(self.numbers))[[index_of[number] for number in atoms.numbers.tolist()]]
-        real = {
-            "positions": atoms.positions,
-            "node_attrs": one_hot,
-            "shifts": shifts,
-            "unit_shifts": unit_shifts,
-            "cell": atoms.cell.array,
-        }
-        count = len(atoms)
-        index = {
-            "edge_index": edges,
-            "batch": np.zeros(count, dtype=np.int64),
-            "ptr": np.array([0, count]),
-            "head": np.array([self.heads.index(self.head)]),
-        }
-        tensors = {key: torch.as_tensor(value, dtype=self.dtype, device=self.device) for key, value in real.items()}
-        integers = {key: torch.as_tensor(value, dtype=torch.int64, device=self.device) for key, value in index.items()}
-        return tensors | integers
+    def evaluate(self, frames: Iterable[Atoms], *, pairs_per_batch: int = PAIRS_PER_BATCH) -> list[dict[str, Any]]:
+        """Evaluate many structures at once.
 
-    def _results(self, output: dict[str, Any], atoms: Atoms, *, has_volume: bool) -> dict[str, Any]:
-        energies = output["node_energy"].detach().cpu().numpy().astype(np.float64)
-        energy = float(energies.sum())
-        results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": energies,
-            "forces": output["forces"].detach().cpu().numpy().astype(np.float64),
-        }
-        if not (np.isfinite(energies).all() and np.isfinite(results["forces"]).all()):
+        Parameters
+        ----------
+        frames
+            Structures of any sizes; they are not modified, and calculators attached to them are left alone.
+        pairs_per_batch
+            Neighbour pairs in one batch. A batch that does not fit into memory is split.
+
+        Returns
+        -------
+        list of dict
+            Per structure what :meth:`calculate` puts into ``results``.
+
+        Raises
+        ------
+        StructureError
+            If a structure cannot be evaluated; before any work is done.
+        """
+        structures = list(frames)
+        for structure in structures:
+            check_structure(structure, self.numbers, model=self.label_name)
+        search = NeighborList(self.r_max, SkinSettings(skin=0))
+        tables = [pair_table(search.candidates(atoms), len(atoms)) for atoms in structures]
+        sizes = [len(table.sender) for table in tables]
+        items = list(zip(structures, tables, strict=True))
+        return run_in_batches(items, sizes, pairs_per_batch, lambda batch: self._evaluate(*zip(*batch, strict=True)))
+
+    def _pairs(self, atoms: Atoms) -> PairTable:
+        """Return the candidate pairs; sorted once per build of the list."""
+        candidates = self.neighbors.candidates(atoms)
+        if self._table is None or self._table[0] is not candidates:
+            self._table = (candidates, pair_table(candidates, len(atoms)))
+        return self._table[1]
+
+    def _evaluate(self, structures: Sequence[Atoms], tables: Sequence[PairTable]) -> list[dict[str, Any]]:
+        species_of = np.zeros(max(self.numbers) + 1, dtype=np.int64)
+        species_of[list(self.numbers)] = np.arange(len(self.numbers))
+        graph = join(structures, tables, species_of)
+        output = self._acceleration.evaluate(graph)
+        self._refuse_nonsense(output)
+        ends = np.cumsum(graph.sizes)
+        spans = [slice(end - size, end) for end, size in zip(ends, graph.sizes, strict=True)]
+        return [
+            _results(atoms, output.energies[span], output.forces[span], virial)
+            for atoms, span, virial in zip(structures, spans, output.virials, strict=True)
+        ]
+
+    def _refuse_nonsense(self, output: Output) -> None:
+        if not (np.isfinite(output.energies).all() and np.isfinite(output.forces).all()):
             raise StructureError(
                 f"Model {self.label_name} returns numbers that are not finite.",
                 fix="look at the structure: it is far outside of what the model was trained on.",
             )
-        if has_volume:
-            # The virial over the user's own cell: a slab's vacuum counts, as in every plane-wave code.
-            virial = -output["virials"].detach().cpu().numpy().astype(np.float64).reshape(3, 3)
-            results["stress"] = _voigt(virial / atoms.get_volume())
-        return results
 
 
-def _refuse_overlaps(atoms: Atoms, edges: np.ndarray, shifts: np.ndarray) -> None:
-    vectors = atoms.positions[edges[1]] - atoms.positions[edges[0]] + shifts
-    distances = np.linalg.norm(vectors, axis=1)
-    if distances.size and distances.min() < _SHORTEST_DISTANCE:
-        first, second = edges[:, distances.argmin()].tolist()
-        raise StructureError(
-            f"Atoms {first} and {second} (or an image) are {distances.min():.2g} Å apart.",
-            fix="separate them, or remove one of them.",
-        )
-
-
-def _voigt(stress: np.ndarray) -> np.ndarray:
-    voigt: np.ndarray = full_3x3_to_voigt_6_stress(stress)
-    return voigt
+def _results(atoms: Atoms, energies: np.ndarray, forces: np.ndarray, virial: np.ndarray) -> dict[str, Any]:
+    energy = float(energies.sum())
+    results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
+    if atoms.cell.rank == _DIMENSIONS:
+        # The virial over the user's own cell: a slab's vacuum counts, as in every plane-wave code.
+        results["stress"] = full_3x3_to_voigt_6_stress(virial / atoms.get_volume())
+    return results

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from mace_ft_bench.calculators.graph import Graph
+
 _SMALLEST_VOLUME = 1e-6
 """Volume [Angstrom^3] below which a periodic cell counts as flat."""
+
+
+_SHORTEST_DISTANCE = 0.1
+"""Distance [Angstrom] below which two atoms count as one put in twice."""
 
 
 def check_structure(atoms: Atoms, elements: Collection[int], *, model: str) -> None:
@@ -70,3 +76,31 @@ def _check_cell(atoms: Atoms) -> None:
             f"The cell has no extent along its periodic directions (pbc = {atoms.pbc.tolist()}).",
             fix="set a cell with three independent vectors, or switch periodicity off with atoms.pbc = False.",
         )
+
+
+def refuse_overlap(graph: Graph, shortest: float) -> None:
+    """Refuse atoms on each other.
+
+    Parameters
+    ----------
+    graph
+        Structures with all their pairs.
+    shortest
+        Shortest distance of a pair [Angstrom].
+
+    Raises
+    ------
+    StructureError
+        Naming the two atoms.
+    """
+    if shortest >= _SHORTEST_DISTANCE:
+        return
+    first = np.repeat(np.arange(len(graph.positions)), np.diff(graph.first_pair))
+    shifts = np.einsum("pa,pab->pb", graph.shift, graph.cells[graph.structure[first]])
+    distances = np.linalg.norm(graph.positions[graph.sender] + shifts - graph.positions[first], axis=1)
+    closest = int(distances.argmin())
+    start = np.flatnonzero(graph.structure == graph.structure[first[closest]])[0]
+    raise StructureError(
+        f"Atoms {first[closest] - start} and {graph.sender[closest] - start} (or an image) are {shortest:.2g} Å apart.",
+        fix="separate them, or remove one of them.",
+    )

@@ -60,7 +60,10 @@ class Evaluation:
 
 
 def evaluate(calculator: Calculator, frames: Iterable[Atoms], *, stress: bool = True) -> list[Evaluation]:
-    """Evaluate frames one by one, without attaching the calculator to the caller's objects.
+    """Evaluate frames without attaching the calculator to the caller's objects.
+
+    A calculator with a method ``evaluate(frames)`` that returns one dictionary of results per frame is asked for all of
+    them at once; any other one by one.
 
     Parameters
     ----------
@@ -71,18 +74,17 @@ def evaluate(calculator: Calculator, frames: Iterable[Atoms], *, stress: bool = 
     stress
         Whether stresses are asked for; only frames with a three-dimensional cell have one.
     """
-    results = []
-    for frame in frames:
-        atoms = frame.copy()
-        atoms.calc = calculator
-        wanted = stress and atoms.cell.rank == 3  # noqa: PLR2004 - three dimensions
-        results.append(
-            Evaluation(
-                energy=float(atoms.get_potential_energy()),
-                forces=atoms.get_forces().copy(),
-                stress=atoms.get_stress().copy() if wanted else None,
-            )
-        )
+    batched = getattr(calculator, "evaluate", None)
+    results = batched(frames) if batched else [_one(calculator, frame, stress=stress) for frame in frames]
+    return [Evaluation(found["energy"], found["forces"], found.get("stress") if stress else None) for found in results]
+
+
+def _one(calculator: Calculator, frame: Atoms, *, stress: bool) -> dict[str, Any]:
+    atoms = frame.copy()
+    atoms.calc = calculator
+    results = {"energy": float(atoms.get_potential_energy()), "forces": atoms.get_forces().copy()}
+    if stress and atoms.cell.rank == 3:  # noqa: PLR2004 - three dimensions
+        results["stress"] = atoms.get_stress().copy()
     return results
 
 

@@ -1,0 +1,195 @@
+"""Take the fastest way to evaluate a model that reproduces the plain one on the user's own structure.
+
+A faster way is compared with mace's plain modules on the first structure of every size class; one that differs is
+logged and never used. Times are measured once and kept on disk, per model, device, dtype, size class, number of threads
+and versions of the packages; the comparison is repeated in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mace_ft_bench.calculators.backends import BUILDERS, Backend, Output
+from mace_ft_bench.calculators.timings import Timings
+from mace_ft_bench.errors import AccelerationError, UnknownNameError, suggestion
+
+if TYPE_CHECKING:
+    from mace_ft_bench.calculators.graph import Graph
+
+PLAIN = "e3nn"
+ACCELERATORS = ("auto", "off", *BUILDERS)
+"""What ``accelerate=`` takes: the fastest proven way, the plain one, or one by name."""
+FASTER = ("fused", "cueq")
+"""What ``auto`` times against the plain path: the first of these that can serve the model. On CPUs the fused kernel is
+four times faster at least where it can be used, and cuEquivariance takes seconds to build for about the plain speed."""
+
+_SAMPLES = 3
+_CLASS_WIDTH = 4.0
+
+_log = logging.getLogger("mace_ft_bench")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest difference from the plain path."""
+
+    energy: float
+    """[eV/atom]"""
+    forces: float
+    """[eV/Angstrom]"""
+    virial: float
+    """dE/dstrain [eV/atom]"""
+    relative: float
+    """Of the largest force and virial, added to the absolute tolerances."""
+
+
+TOLERANCES = {
+    "float64": Tolerance(energy=1e-8, forces=1e-7, virial=1e-7, relative=1e-7),
+    "float32": Tolerance(energy=1e-5, forces=1e-4, virial=1e-4, relative=1e-4),
+}
+
+
+def difference(output: Output, plain: Output, tolerance: Tolerance) -> str | None:
+    """Return what differs by more than the tolerance, or None."""
+    atoms = len(plain.energies)
+    measured = {
+        "energy per atom": (np.abs(output.energies - plain.energies), tolerance.energy, 0.0),
+        "forces": (np.abs(output.forces - plain.forces), tolerance.forces, np.abs(plain.forces).max()),
+        "virial per atom": (
+            np.abs(output.virials - plain.virials) / atoms,
+            tolerance.virial,
+            np.abs(plain.virials).max() / atoms,
+        ),
+    }
+    for what, (values, absolute, scale) in measured.items():
+        limit = absolute + tolerance.relative * scale
+        worst = float(values.max())
+        if not worst <= limit:  # also for nan
+            return f"{what} by {worst:.2g} (allowed {limit:.2g})"
+    return None
+
+
+class Acceleration:
+    """Evaluates graphs by the plain path or by a faster one that proved itself.
+
+    Parameters
+    ----------
+    model
+        A ``ScaleShiftMACE`` on its device, in its dtype.
+    head
+        Index of the head.
+    mode
+        One of :data:`ACCELERATORS`.
+
+    Raises
+    ------
+    UnknownNameError
+        If the mode does not exist.
+    AccelerationError
+        If a way asked for by name cannot serve the model.
+    """
+
+    def __init__(self, model: Any, head: int, mode: str) -> None:  # noqa: ANN401 - a ScaleShiftMACE
+        if mode not in ACCELERATORS:
+            raise UnknownNameError(f'accelerate="{mode}" does not exist.', fix=suggestion(mode, ACCELERATORS))
+        self.mode = PLAIN if mode == "off" else mode
+        self._model = model
+        self._head = head
+        self._built: dict[str, Backend | None] = {}
+        self._chosen: dict[int, Backend] = {}
+        self._dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        self.used = ""
+        """Name of the way that served the last call."""
+        if self.mode != "auto":
+            self._build(self.mode, required=True)
+
+    def evaluate(self, graph: Graph) -> Output:
+        """Return energies, forces and virials.
+
+        Raises
+        ------
+        AccelerationError
+            If a way asked for by name differs from the plain one.
+        StructureError
+            If two atoms lie on each other.
+        """
+        size = size_class(len(graph.positions))
+        if size not in self._chosen:
+            self._chosen[size] = self._choose(graph, size)
+        backend = self._chosen[size]
+        self.used = backend.name
+        return backend.evaluate(graph)
+
+    def _choose(self, graph: Graph, size: int) -> Backend:
+        plain = BUILDERS[PLAIN](self._model, self._head)
+        if self.mode == PLAIN:
+            return plain
+        expected = plain.evaluate(graph)
+        if self.mode != "auto":
+            return self._proven(self.mode, graph, expected, required=True) or plain
+        timings = Timings(self._key(size))
+        if timings.known:
+            candidates = (self._proven(name, graph, expected) for name in timings.fastest_first())
+            return next((backend for backend in candidates if backend is not None), plain)
+        proven = [plain]
+        for name in FASTER:
+            if (backend := self._proven(name, graph, expected)) is not None:
+                proven.append(backend)
+                break
+        timings.store({backend.name: _median_ms(backend, graph) for backend in proven})
+        return next(backend for name in timings.fastest_first() for backend in proven if backend.name == name)
+
+    def _proven(self, name: str, graph: Graph, expected: Output, *, required: bool = False) -> Backend | None:
+        """Return a way that reproduces the plain path on this structure, else None, or raise if it is required."""
+        backend = self._build(name, required=required)
+        if backend is None or name == PLAIN:
+            return backend
+        differs = difference(backend.evaluate(graph), expected, TOLERANCES[self._dtype])
+        if differs is None:
+            return backend
+        message = f'"{name}" is not used: on this structure it differs from the plain path in {differs}.'
+        if required:
+            raise AccelerationError(message, fix='use accelerate="auto" or "off".')
+        _log.warning("%s", message)
+        self._built[name] = None
+        return None
+
+    def _build(self, name: str, *, required: bool = False) -> Backend | None:
+        if name not in self._built:
+            try:
+                self._built[name] = BUILDERS[name](self._model, self._head)
+            except AccelerationError as error:
+                if required:
+                    raise
+                _log.info("%s", error.message)
+                self._built[name] = None
+        return self._built[name]
+
+    def _key(self, size: int) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for name, tensor in self._model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        device = str(next(self._model.parameters()).device)
+        return {"model": digest.hexdigest()[:16], "device": device, "dtype": self._dtype, "size_class": size}
+
+
+def size_class(atoms: int) -> int:
+    """Return the class of a system size; each spans a factor of four."""
+    return int(math.log(max(atoms, 1), _CLASS_WIDTH))
+
+
+def _median_ms(backend: Backend, graph: Graph) -> float:
+    times = []
+    for _ in range(_SAMPLES):
+        start = perf_counter()
+        backend.evaluate(graph)
+        times.append(1000 * (perf_counter() - start))
+    return float(np.median(times))

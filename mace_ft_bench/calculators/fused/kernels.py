@@ -1,0 +1,385 @@
+"""The compiled loops of the fused MACE kernel.
+
+Every function works on the atoms ``start <= i < stop`` and releases the interpreter lock, so that a pool of threads
+can share the atoms; what several threads write (gradients of neighbours) goes to accumulators of their own.
+
+Shapes: N atoms, P candidate pairs sorted by receiver, S spherical harmonics, C channels, K paths of the tensor
+product, G groups (path, component of the sender), R raw message components, M message components, H hidden
+components, X tables of elements. Features are (atom, component, channel) with the channels contiguous: every innermost
+loop runs over channels and is vectorised.
+
+The functions are longer than elsewhere in the package: a call inside the innermost loops would cost more than it
+explains. Types of arguments are compiled for float32 and float64 alike.
+"""
+
+# numba infers the types.
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_jit = numba.njit(
+    nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, boundscheck=False
+)
+
+
+@_jit
+def pair_geometry(
+    start,
+    stop,
+    positions,
+    structure,
+    cells,
+    cutoff,
+    first_pair,
+    sender,
+    shift,
+    lift,
+    active,
+    neighbour,
+    unit,
+    length,
+    harmonics,
+):
+    """Write the pairs within the cutoff: neighbour, unit vector, length and spherical harmonics; return the shortest.
+
+    ``lift`` lists how each harmonic follows from those of one degree less (:mod:`harmonics`).
+    """
+    target, axis, source, value, _ = lift
+    shortest = np.inf
+    for i in range(start, stop):
+        slot = first_pair[i]
+        cell = cells[structure[i]]
+        for p in range(first_pair[i], first_pair[i + 1]):
+            j = sender[p]
+            x = positions[i, 0] - positions[j, 0]
+            y = positions[i, 1] - positions[j, 1]
+            z = positions[i, 2] - positions[j, 2]
+            for a in range(3):
+                s = shift[p, a]
+                if s != 0:
+                    x -= s * cell[a, 0]
+                    y -= s * cell[a, 1]
+                    z -= s * cell[a, 2]
+            distance = np.sqrt(x * x + y * y + z * z)
+            if distance >= cutoff:
+                continue
+            shortest = min(shortest, distance)
+            if distance == 0.0:
+                continue
+            neighbour[slot] = j
+            length[slot] = distance
+            unit[slot, 0] = x / distance
+            unit[slot, 1] = y / distance
+            unit[slot, 2] = z / distance
+            for s in range(1, harmonics.shape[1]):
+                harmonics[slot, s] = 0
+            harmonics[slot, 0] = 1
+            for t in range(target.size):
+                harmonics[slot, target[t]] += value[t] * unit[slot, axis[t]] * harmonics[slot, source[t]]
+            slot += 1
+        active[i] = slot - first_pair[i]
+    return shortest
+
+
+@_jit
+def _hermite(x, basis):
+    """Quintic Hermite basis at 0 <= x <= 1 for (f, h f', h^2 f'') at the left, then at the right end."""
+    x2 = x * x
+    x3 = x2 * x
+    x4 = x3 * x
+    x5 = x4 * x
+    basis[0] = 1 - 10 * x3 + 15 * x4 - 6 * x5
+    basis[1] = x - 6 * x3 + 8 * x4 - 3 * x5
+    basis[2] = 0.5 * x2 - 1.5 * x3 + 1.5 * x4 - 0.5 * x5
+    basis[3] = 10 * x3 - 15 * x4 + 6 * x5
+    basis[4] = -4 * x3 + 7 * x4 - 3 * x5
+    basis[5] = 0.5 * x3 - x4 + 0.5 * x5
+
+
+@_jit
+def _hermite_slope(x, scale, basis):
+    """Return ``scale`` times the derivative of the basis with respect to x in ``basis``."""
+    x2 = x * x
+    x3 = x2 * x
+    x4 = x3 * x
+    basis[0] = scale * (-30 * x2 + 60 * x3 - 30 * x4)
+    basis[1] = scale * (1 - 18 * x2 + 32 * x3 - 15 * x4)
+    basis[2] = scale * (x - 4.5 * x2 + 6 * x3 - 2.5 * x4)
+    basis[3] = scale * (30 * x2 - 60 * x3 + 30 * x4)
+    basis[4] = scale * (-12 * x2 + 28 * x3 - 15 * x4)
+    basis[5] = scale * (1.5 * x2 - 4 * x3 + 2.5 * x4)
+
+
+@_jit
+def _interpolate(rows, basis, out):
+    """Sum six rows of a radial table with the weights of the basis."""
+    b0, b1, b2, b3, b4, b5 = basis[0], basis[1], basis[2], basis[3], basis[4], basis[5]
+    f0, f1, f2, f3, f4, f5 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    for k in range(out.size):
+        out[k] = b0 * f0[k] + b1 * f1[k] + b2 * f2[k] + b3 * f3[k] + b4 * f4[k] + b5 * f5[k]
+
+
+@_jit
+def _mix(x, matrices, block, target, offset, out):
+    """Add ``x[r] @ matrices[block[r]]`` to ``out[target[r] + offset]``."""
+    for r in range(target.size):
+        weights = matrices[block[r]]
+        row = out[target[r] + offset]
+        for k in range(x.shape[1]):
+            factor = x[r, k]
+            line = weights[k]
+            for c in range(row.size):
+                row[c] += factor * line[c]
+
+
+@_jit
+def _mix_back(gradient, matrices, block, target, offset, out):
+    """Add the transpose of :func:`_mix` applied to ``gradient`` to ``out``; ``matrices`` are transposed already."""
+    for r in range(target.size):
+        weights = matrices[block[r]]
+        source = gradient[target[r] + offset]
+        row = out[r]
+        for k in range(source.size):
+            factor = source[k]
+            line = weights[k]
+            for c in range(row.size):
+                row[c] += factor * line[c]
+
+
+@_jit
+def _couplings(harmonics, links, coupling):
+    """Contract the Clebsch-Gordan coefficients of every link with the harmonics of one pair."""
+    _, _, _, _, first, source, value = links
+    for k in range(coupling.size):
+        total = value[0] * 0
+        for t in range(first[k], first[k + 1]):
+            total += value[t] * harmonics[source[t]]
+        coupling[k] = total
+
+
+@_jit
+def _product(x, terms, weights, out):
+    """Add the symmetric contraction of one atom: ``weights * x_i x_j x_k`` to its target; ``x`` ends with ones."""
+    target, first, second, third = terms
+    for t in range(target.size):
+        row = out[target[t]]
+        w = weights[t]
+        a = x[first[t]]
+        b = x[second[t]]
+        d = x[third[t]]
+        for c in range(row.size):
+            row[c] += w[c] * a[c] * b[c] * d[c]
+
+
+@_jit
+def _product_back(x, terms, weights, gradient, out):
+    """Add the gradient of :func:`_product` with respect to ``x`` to ``out``, one row after the other."""
+    target, first, second, third = terms
+    constant = x.shape[0] - 1
+    for t in range(target.size):
+        g = gradient[target[t]]
+        w = weights[t]
+        i, j, k = first[t], second[t], third[t]
+        a, b, d = x[i], x[j], x[k]
+        row = out[i]
+        for c in range(row.size):
+            row[c] += g[c] * w[c] * b[c] * d[c]
+        if j != constant:
+            row = out[j]
+            for c in range(row.size):
+                row[c] += g[c] * w[c] * a[c] * d[c]
+        if k != constant:
+            row = out[k]
+            for c in range(row.size):
+                row[c] += g[c] * w[c] * a[c] * b[c]
+
+
+@_jit
+def layer_forward(
+    start, stop, species, pairs, radial, links, mixing, product, skip, sent, sent_row, before, message, hidden
+):
+    """Compute the messages and the new hidden features of one layer.
+
+    ``sent`` (rows, H, C) are the features that neighbours send, row ``sent_row[j]`` for atom j; ``before`` (N, H, C)
+    the hidden features of the layer before, which the skip connection keeps.
+    """
+    first_pair, active, neighbour, _, length, harmonics = pairs
+    lowest, spacing, table = radial
+    group_path, group_source, group_first, link_target, _, _, _ = links
+    mix, mix_block, mix_target = mixing
+    terms, product_weights, product_row, linear, linear_block = product
+    skip_matrices, skip_block, skip_source = skip
+    channels = hidden.shape[2]
+    basis = np.empty(6, message.dtype)
+    weights = np.empty(table.shape[1], message.dtype)
+    coupling = np.empty(link_target.size, message.dtype)
+    carried = np.empty(channels, message.dtype)
+    raw = np.empty((mix_target.size, channels), message.dtype)
+    contracted = np.empty((hidden.shape[1], channels), message.dtype)
+    identity = np.arange(hidden.shape[1])
+    for i in range(start, stop):
+        raw[:] = 0
+        for p in range(first_pair[i], first_pair[i] + active[i]):
+            place = (length[p] - lowest) / spacing
+            knot = int(place)
+            _hermite(place - knot, basis)
+            _interpolate(table[3 * knot : 3 * knot + 6], basis, weights)
+            _couplings(harmonics[p], links, coupling)
+            features = sent[sent_row[neighbour[p]]]
+            for g in range(group_path.size):
+                w = weights[group_path[g] * channels : (group_path[g] + 1) * channels]
+                u = features[group_source[g]]
+                for c in range(channels):
+                    carried[c] = w[c] * u[c]
+                for k in range(group_first[g], group_first[g + 1]):
+                    factor = coupling[k]
+                    row = raw[link_target[k]]
+                    for c in range(channels):
+                        row[c] += factor * carried[c]
+        z = species[i]
+        mine = message[i]
+        mine[:] = 0
+        mine[mine.shape[0] - 1] = 1
+        _mix(raw, mix[min(z, mix.shape[0] - 1)], mix_block, mix_target, 0, mine)
+        contracted[:] = 0
+        _product(mine, terms, product_weights[product_row[z]], contracted)
+        hidden[i] = 0
+        _mix(contracted, linear, linear_block, identity, 0, hidden[i])
+        if skip_source.size:
+            _mix(before[i][: skip_source.size], skip_matrices[z], skip_block, skip_source, 0, hidden[i])
+
+
+@_jit
+def layer_backward(
+    start,
+    stop,
+    species,
+    pairs,
+    radial,
+    links,
+    mixing_back,
+    product_back,
+    skip_back,
+    sent,
+    sent_row,
+    message,
+    hidden_gradient,
+    before_gradient,
+    harmonics_gradient,
+    length_gradient,
+    sent_gradient,
+):
+    """Propagate the gradient of one layer to what neighbours sent, to the layer before, and to the pairs.
+
+    ``sent_gradient`` (rows, H, C) belongs to the calling thread; it is left alone when it has no rows, which is so in
+    the first layer, where what is sent depends on elements only.
+    """
+    first_pair, active, neighbour, _, length, harmonics = pairs
+    lowest, spacing, table = radial
+    group_path, group_source, group_first, link_target, link_first, link_harmonic, link_value = links
+    mix, mix_block, mix_target = mixing_back
+    terms, product_weights, product_row, linear, linear_block = product_back
+    skip_matrices, skip_block, skip_source = skip_back
+    channels = hidden_gradient.shape[2]
+    hidden_size = hidden_gradient.shape[1]
+    basis = np.empty(6, message.dtype)
+    weights = np.empty(table.shape[1], message.dtype)
+    slopes = np.empty(table.shape[1], message.dtype)
+    coupling = np.empty(link_target.size, message.dtype)
+    summed = np.empty(channels, message.dtype)
+    raw = np.empty((mix_target.size, channels), message.dtype)
+    contracted = np.empty((hidden_size, channels), message.dtype)
+    gathered = np.empty((message.shape[1], channels), message.dtype)
+    identity = np.arange(hidden_size)
+    for i in range(start, stop):
+        z = species[i]
+        above = hidden_gradient[i]
+        if skip_source.size:
+            _mix_back(above, skip_matrices[z], skip_block, skip_source, 0, before_gradient[i])
+        contracted[:] = 0
+        _mix_back(above, linear, linear_block, identity, 0, contracted)
+        gathered[:] = 0
+        _product_back(message[i], terms, product_weights[product_row[z]], contracted, gathered)
+        raw[:] = 0
+        _mix_back(gathered, mix[min(z, mix.shape[0] - 1)], mix_block, mix_target, 0, raw)
+        for p in range(first_pair[i], first_pair[i] + active[i]):
+            place = (length[p] - lowest) / spacing
+            knot = int(place)
+            rows = table[3 * knot : 3 * knot + 6]
+            _hermite(place - knot, basis)
+            _interpolate(rows, basis, weights)
+            _hermite_slope(place - knot, 1 / spacing, basis)
+            _interpolate(rows, basis, slopes)
+            _couplings(harmonics[p], links, coupling)
+            j = neighbour[p]
+            features = sent[sent_row[j]]
+            along = length[p] * 0
+            for g in range(group_path.size):
+                w = weights[group_path[g] * channels : (group_path[g] + 1) * channels]
+                slope = slopes[group_path[g] * channels : (group_path[g] + 1) * channels]
+                u = features[group_source[g]]
+                for c in range(channels):
+                    summed[c] = 0
+                for k in range(group_first[g], group_first[g + 1]):
+                    factor = coupling[k]
+                    row = raw[link_target[k]]
+                    inner = factor * 0
+                    for c in range(channels):
+                        summed[c] += factor * row[c]
+                        inner += w[c] * u[c] * row[c]
+                    for t in range(link_first[k], link_first[k + 1]):
+                        harmonics_gradient[p, link_harmonic[t]] += link_value[t] * inner
+                for c in range(channels):
+                    along += summed[c] * u[c] * slope[c]
+                if sent_gradient.shape[0]:
+                    row = sent_gradient[j, group_source[g]]
+                    for c in range(channels):
+                        row[c] += summed[c] * w[c]
+            length_gradient[p] += along
+
+
+@_jit
+def send(start, stop, hidden, matrices, block, sent):
+    """Mix the hidden features of every atom into what it sends."""
+    identity = np.arange(hidden.shape[1])
+    for i in range(start, stop):
+        sent[i] = 0
+        _mix(hidden[i], matrices, block, identity, 0, sent[i])
+
+
+@_jit
+def send_back(start, stop, sent_gradients, matrices, block, hidden_gradient):
+    """Sum the accumulators of all threads (T, N, H, C) and add the transpose of :func:`send`."""
+    identity = np.arange(hidden_gradient.shape[1])
+    total = np.empty(hidden_gradient.shape[1:], hidden_gradient.dtype)
+    for i in range(start, stop):
+        total[:] = sent_gradients[0, i]
+        for t in range(1, sent_gradients.shape[0]):
+            total += sent_gradients[t, i]
+        _mix_back(total, matrices, block, identity, 0, hidden_gradient[i])
+
+
+@_jit
+def pair_forces(start, stop, structure, pairs, lift, harmonics_gradient, length_gradient, forces, virials):
+    """Turn gradients of lengths and harmonics into forces (N, 3) and dE/dstrain (B, 3, 3), both of this thread."""
+    first_pair, active, neighbour, unit, length, harmonics = pairs
+    target, axis, source, _, slope = lift
+    gradient = np.empty(3, np.float64)
+    for i in range(start, stop):
+        virial = virials[structure[i]]
+        for p in range(first_pair[i], first_pair[i] + active[i]):
+            gradient[:] = 0
+            for t in range(target.size):
+                gradient[axis[t]] += slope[t] * harmonics_gradient[p, target[t]] * harmonics[p, source[t]]
+            radial = gradient[0] * unit[p, 0] + gradient[1] * unit[p, 1] + gradient[2] * unit[p, 2]
+            j = neighbour[p]
+            for a in range(3):
+                gradient[a] = (gradient[a] - radial * unit[p, a]) / length[p] + length_gradient[p] * unit[p, a]
+                forces[i, a] -= gradient[a]
+                forces[j, a] += gradient[a]
+            for a in range(3):
+                for b in range(3):
+                    virial[a, b] += length[p] * unit[p, a] * gradient[b]

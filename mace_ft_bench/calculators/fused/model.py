@@ -1,0 +1,164 @@
+"""A MACE model evaluated by the fused kernel: energies, forces and virial without autograd."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mace_ft_bench.calculators.fused import kernels
+from mace_ft_bench.calculators.fused.readouts import Readouts
+from mace_ft_bench.calculators.fused.tables import Tables, read_tables
+from mace_ft_bench.calculators.structure_checks import refuse_overlap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mace_ft_bench.calculators.fused.tables import Layer
+    from mace_ft_bench.calculators.graph import Graph
+
+_ATOMS_PER_THREAD = 12
+"""Fewer atoms than this are not worth waking another thread for."""
+_MOST_THREADS = 16
+"""Every thread has accumulators of its own, so more would cost memory."""
+
+
+@dataclass(frozen=True)
+class FusedResult:
+    """Site energies [eV] (N,), forces [eV/Angstrom] (N, 3) and dE/dstrain [eV] (B, 3, 3) of B structures."""
+
+    energies: np.ndarray
+    forces: np.ndarray
+    virials: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """Pairs within the cutoff: those of atom i are ``first_pair[i]`` and the ``active[i] - 1`` that follow."""
+
+    first_pair: np.ndarray
+    active: np.ndarray
+    neighbour: np.ndarray
+    unit: np.ndarray
+    """From the neighbour to the atom, (P, 3)."""
+    length: np.ndarray
+    harmonics: np.ndarray
+
+
+class _Trace(NamedTuple):
+    """What the forward pass leaves for the backward pass, per layer."""
+
+    sent: list[tuple[np.ndarray, np.ndarray]]
+    """What atoms send (rows, H, C), and the row of each atom."""
+    messages: list[np.ndarray]
+    hidden: list[np.ndarray]
+
+
+class FusedModel:
+    """The compiled form of a ``ScaleShiftMACE``.
+
+    Parameters
+    ----------
+    model
+        A model that :func:`mace_ft_bench.calculators.fused.tables.refusal` accepts, on the CPU; its dtype is kept.
+    head
+        Index of the head.
+    """
+
+    def __init__(self, model: Any, head: int) -> None:  # noqa: ANN401 - a ScaleShiftMACE
+        self.tables: Tables = read_tables(model)
+        self.readouts = Readouts(model, head)
+        self.dtype = self.tables.embedding.dtype
+
+    def evaluate(self, graph: Graph) -> FusedResult:
+        """Return energies, forces and virials."""
+        crew = _Crew(len(graph.positions))
+        pairs, shortest = self._geometry(crew, graph)
+        refuse_overlap(graph, shortest)
+        trace = self._forward(crew, graph.species, pairs)
+        energies, gradients = self.readouts.evaluate(trace.hidden, graph.species)
+        pair_gradients = self._backward(crew, graph.species, pairs, trace, gradients)
+        forces = np.zeros((crew.size, *graph.positions.shape))
+        virials = np.zeros((crew.size, *graph.cells.shape))
+        arrays = (graph.structure, pairs, self.tables.lift, *pair_gradients)
+        crew.run(kernels.pair_forces, *arrays, own=(forces, virials))
+        return FusedResult(energies, forces.sum(axis=0), virials.sum(axis=0))
+
+    def _geometry(self, crew: _Crew, graph: Graph) -> tuple[Pairs, float]:
+        count = len(graph.sender)
+        pairs = Pairs(
+            graph.first_pair,
+            active=np.empty(len(graph.positions), np.int64),
+            neighbour=np.empty(count, np.int64),
+            unit=np.empty((count, 3), self.dtype),
+            length=np.empty(count, self.dtype),
+            harmonics=np.empty((count, self.tables.components), self.dtype),
+        )
+        searched = (graph.first_pair, graph.sender, graph.shift, self.tables.lift, *pairs[1:])
+        where = (graph.positions, graph.structure, graph.cells, self.tables.cutoff)
+        return pairs, min(crew.run(kernels.pair_geometry, *where, *searched))
+
+    def _forward(self, crew: _Crew, species: np.ndarray, pairs: Pairs) -> _Trace:
+        trace = _Trace([], [], [])
+        before = self.tables.embedding[species]
+        rows = species
+        for layer in self.tables.layers:
+            # What is sent in the first layer depends on the element only.
+            source = trace.hidden[-1] if trace.hidden else self.tables.embedding
+            trace.sent.append((_send(crew, layer, source), rows))
+            shape = (len(species), layer.size, before.shape[2])
+            trace.messages.append(np.empty(shape, self.dtype))
+            trace.hidden.append(np.empty((shape[0], layer.hidden, shape[2]), self.dtype))
+            weights = (layer.radial, layer.links, layer.mixing, layer.product, layer.skip)
+            arrays = (*trace.sent[-1], before, trace.messages[-1], trace.hidden[-1])
+            crew.run(kernels.layer_forward, species, pairs, *weights, *arrays)
+            before, rows = trace.hidden[-1], np.arange(len(species))
+        return trace
+
+    def _backward(
+        self, crew: _Crew, species: np.ndarray, pairs: Pairs, trace: _Trace, gradients: list[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the gradients with respect to the harmonics and the lengths of the pairs."""
+        of_pairs = (np.zeros_like(pairs.harmonics), np.zeros_like(pairs.length))
+        for index in reversed(range(len(self.tables.layers))):
+            layer, features = self.tables.layers[index], trace.sent[index][0]
+            below = gradients[index - 1] if index else np.zeros((len(species), *features.shape[1:]), self.dtype)
+            of_sent = np.zeros((crew.size, *features.shape) if index else (crew.size, 0, 1, 1), self.dtype)
+            weights = (layer.radial, layer.links, layer.mixing_back, layer.product_back, layer.skip_back)
+            arrays = (*trace.sent[index], trace.messages[index], gradients[index], below, *of_pairs)
+            crew.run(kernels.layer_backward, species, pairs, *weights, *arrays, own=(of_sent,))
+            if index:
+                crew.run(kernels.send_back, of_sent, layer.up_back.matrices, layer.up_back.block, below)
+        return of_pairs
+
+
+def _send(crew: _Crew, layer: Layer, features: np.ndarray) -> np.ndarray:
+    sent = np.empty_like(features)
+    arrays = (features, layer.up.matrices, layer.up.block, sent)
+    (crew if crew.count == len(features) else _Crew(len(features))).run(kernels.send, *arrays)
+    return sent
+
+
+class _Crew:
+    """Threads that share the atoms ``0 <= i < count``; their number follows ``torch.get_num_threads``."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.size = max(1, min(torch.get_num_threads(), _MOST_THREADS, count // _ATOMS_PER_THREAD))
+        edges = np.linspace(0, count, self.size + 1).astype(int).tolist()
+        self.ranges = list(pairwise(edges))
+
+    def run(self, kernel: Callable[..., Any], *arrays: Any, own: tuple[np.ndarray, ...] = ()) -> list[Any]:  # noqa: ANN401
+        """Call ``kernel(start, stop, *arrays, *own)`` for every range; each gets its own row of ``own``."""
+        calls = [(*span, *arrays, *(array[index] for array in own)) for index, span in enumerate(self.ranges)]
+        others = [_pool().submit(kernel, *call) for call in calls[1:]]
+        return [kernel(*calls[0]), *(item.result() for item in others)]
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="mfb-fused")

@@ -1,0 +1,325 @@
+"""Read the weights of a MACE model into the plain arrays that the compiled loops need.
+
+Everything is read by asking the modules of the model what they do to unit vectors, not by repeating their
+normalisation conventions; what is not understood is refused, and the model is then served by its own code.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.interpolate import make_interp_spline
+
+from mace_ft_bench.calculators.fused.harmonics import Lift, lift
+from mace_ft_bench.calculators.fused.readouts import known
+from mace_ft_bench.torch_env import default_dtype, mace_environment
+
+with mace_environment():
+    from e3nn import o3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+KNOTS = 1024
+"""Knots of a radial table; quintic interpolation is then exact to 1e-10 of the largest value."""
+_LOWEST = 0.05
+"""Start of the radial tables [Angstrom]; closer atoms are refused before."""
+_HIGHEST_CORRELATION = 3
+_ZERO = 1e-10
+
+INTERACTIONS = {"RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"}
+
+
+class Mixing(NamedTuple):
+    """Channel matrices of an equivariant linear map, forward or transposed."""
+
+    matrices: np.ndarray
+    """(..., blocks, C, C)."""
+    block: np.ndarray
+    """Matrix of each input component."""
+    target: np.ndarray
+    """Output component of each input component."""
+
+
+class Links(NamedTuple):
+    """Clebsch-Gordan couplings of the tensor product, grouped by (path, component of the sender)."""
+
+    group_path: np.ndarray
+    group_source: np.ndarray
+    group_first: np.ndarray
+    """First link of each group, and the end (G + 1,)."""
+    link_target: np.ndarray
+    """Raw message component of each link."""
+    link_first: np.ndarray
+    link_harmonic: np.ndarray
+    link_value: np.ndarray
+
+
+class Layer(NamedTuple):
+    """One interaction with its product; the entries are what the kernels take, forward and backward."""
+
+    up: Mixing
+    """Mixes what is sent."""
+    up_back: Mixing
+    radial: tuple[float, float, np.ndarray]
+    """Lowest distance, spacing, table (3 knots, K C)."""
+    links: Links
+    mixing: Mixing
+    mixing_back: Mixing
+    product: tuple[Any, ...]
+    product_back: tuple[Any, ...]
+    skip: Mixing
+    skip_back: Mixing
+    size: int
+    """Message components, the constant one included."""
+    hidden: int
+    """Hidden components that the layer returns."""
+
+
+class Tables(NamedTuple):
+    """A whole model."""
+
+    cutoff: float
+    embedding: np.ndarray
+    """Features of each element (Z, 1, C)."""
+    lift: Lift
+    components: int
+    """Spherical harmonics (S,)."""
+    layers: list[Layer]
+
+
+def refusal(model: torch.nn.Module) -> str | None:
+    """Return why the fused kernel cannot serve a model, or None if it can."""
+    checks = (
+        (type(model).__name__ == "ScaleShiftMACE", f"class {type(model).__name__}"),
+        (not hasattr(model, "pair_repulsion"), "a pair repulsion"),
+        (not hasattr(model, "joint_embedding"), "embeddings of additional features"),
+        (not hasattr(model.radial_embedding, "distance_transform"), "a distance transform by elements"),
+        (all(type(item).__name__ in INTERACTIONS for item in _modules(model.interactions)), "its interaction blocks"),
+        (all(known(item) for item in _modules(model.readouts)), "its readout blocks"),
+        (len(_modules(model.readouts)) == len(_modules(model.interactions)), "its number of readouts"),
+        (all(_contractions_known(item) for item in _modules(model.products)), "its product basis"),
+        (all(_one_width(item) for item in _modules(model.interactions)), "irreps of several widths or parities"),
+    )
+    return next((f"the fused kernel does not know {what}" for good, what in checks if not good), None)
+
+
+def _modules(container: Any) -> list[Any]:  # noqa: ANN401 - torch's container types are untyped here
+    return list(container)
+
+
+def _contractions_known(block: Any) -> bool:  # noqa: ANN401 - a block of mace
+    if getattr(block, "cueq_config", None) is not None or not hasattr(block.symmetric_contractions, "contractions"):
+        return False
+    return all(item.correlation <= _HIGHEST_CORRELATION for item in block.symmetric_contractions.contractions)
+
+
+def _one_width(block: Any) -> bool:  # noqa: ANN401 - a block of mace
+    """All irreps have the same number of channels, natural parity, and messages run over every degree from 0."""
+    groups = [o3.Irreps(irreps) for irreps in (block.edge_irreps, block.hidden_irreps, block.target_irreps)]
+    natural = all(ir.p == (-1) ** ir.l for irreps in groups for _, ir in irreps)
+    widths = {mul for irreps in groups for mul, _ in irreps}
+    complete = [ir.l for _, ir in block.target_irreps] == list(range(block.target_irreps.lmax + 1))
+    return natural and complete and len(widths) == 1
+
+
+def read_tables(model: Any) -> Tables:  # noqa: ANN401 - a ScaleShiftMACE
+    """Return the tables of a model that :func:`refusal` accepts, in the dtype of the model."""
+    dtype = next(model.parameters()).dtype
+    with default_dtype(dtype), torch.no_grad():
+        elements = torch.eye(len(model.atomic_numbers), dtype=dtype)
+        embedding = _numpy(model.node_embedding(elements))[:, None, :].copy()
+        layers = [_layer(model, index, elements) for index in range(len(_modules(model.interactions)))]
+    harmonics = model.interactions[0].edge_attrs_irreps
+    return Tables(float(model.r_max), embedding, lift(harmonics.lmax, _dtype(dtype)), harmonics.dim, layers)
+
+
+def _layer(model: Any, index: int, elements: torch.Tensor) -> Layer:  # noqa: ANN401 - a ScaleShiftMACE
+    interaction, block = model.interactions[index], model.products[index]
+    up = _mixing(interaction.linear_up, interaction.node_feats_irreps, interaction.edge_irreps)
+    mixing = _message_mixing(interaction, elements)
+    terms = _contraction(block.symmetric_contractions, agnostic=bool(getattr(block, "use_agnostic_product", False)))
+    linear = _mixing(block.linear, block.linear.irreps_in, block.linear.irreps_out)
+    residual = block.use_sc and "Residual" in type(interaction).__name__
+    skip = _skip(interaction, elements, residual=residual)
+    return Layer(
+        up=up,
+        up_back=_transposed(up),
+        radial=_radial_table(model, interaction),
+        links=_links(interaction.conv_tp, elements.dtype),
+        mixing=mixing,
+        mixing_back=_transposed(mixing),
+        product=(*terms, *linear[:2]),
+        product_back=(*terms, *_transposed(linear)[:2]),
+        skip=skip,
+        skip_back=_transposed(skip),
+        size=int(mixing.target.max()) + 2,
+        hidden=linear.block.size,
+    )
+
+
+def _blocks(irreps: o3.Irreps) -> Iterator[tuple[int, o3.Irrep, int, int]]:
+    """Yield width, irrep, first column (channel-major, as e3nn) and first component of every block."""
+    column = component = 0
+    for mul, ir in irreps:
+        yield mul, ir, column, component
+        column += mul * ir.dim
+        component += ir.dim
+
+
+def _mixing(function: Callable[[torch.Tensor], torch.Tensor], irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> Mixing:
+    """Read the channel matrices of an equivariant linear map; input irreps without an output must come last."""
+    matrices: list[np.ndarray] = []
+    block: list[int] = []
+    target: list[int] = []
+    outputs = {ir: (column, component) for _, ir, column, component in _blocks(irreps_out)}
+    for mul, ir, column, _ in _blocks(irreps_in):
+        if ir not in outputs:
+            continue
+        probe = torch.zeros(mul, irreps_in.dim, dtype=torch.get_default_dtype())
+        probe[torch.arange(mul), column + torch.arange(mul) * ir.dim] = 1
+        first, component = outputs[ir]
+        matrices.append(_numpy(function(probe)[:, first : first + mul * ir.dim : ir.dim]))
+        block += [len(matrices) - 1] * ir.dim
+        target += range(component, component + ir.dim)
+    return Mixing(np.stack(matrices), np.array(block), np.array(target))
+
+
+def _transposed(mixing: Mixing) -> Mixing:
+    return mixing._replace(matrices=np.ascontiguousarray(np.swapaxes(mixing.matrices, -1, -2)))
+
+
+def _message_mixing(interaction: Any, elements: torch.Tensor) -> Mixing:  # noqa: ANN401 - a block of mace
+    """Read linear map, normalisation and (without a residual connection) the map by element: (Z or 1, B, C, C)."""
+    residual = "Residual" in type(interaction).__name__
+
+    def message(values: torch.Tensor, element: torch.Tensor) -> torch.Tensor:
+        mixed: torch.Tensor = interaction.linear(values) / interaction.avg_num_neighbors
+        return mixed if residual else interaction.skip_tp(mixed, element.expand(len(values), -1))
+
+    irreps = interaction.linear.irreps_in, interaction.target_irreps
+    return _by_element(message, elements[: 1 if residual else None], *irreps)
+
+
+def _skip(interaction: Any, elements: torch.Tensor, *, residual: bool) -> Mixing:  # noqa: ANN401 - a block of mace
+    """Read the residual connection by element (Z, B, C, C); without components if there is none."""
+    irreps = interaction.node_feats_irreps, o3.Irreps(interaction.hidden_irreps)
+
+    def connection(values: torch.Tensor, element: torch.Tensor) -> torch.Tensor:
+        kept: torch.Tensor = interaction.skip_tp(values, element.expand(len(values), -1))
+        return kept
+
+    if residual:
+        return _by_element(connection, elements, *irreps)
+    width = irreps[0][0].mul
+    nothing = np.zeros(0, dtype=np.int64)
+    return Mixing(np.zeros((1, 1, width, width), dtype=_dtype(elements.dtype)), nothing, nothing)
+
+
+def _by_element(
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    elements: torch.Tensor,
+    irreps_in: o3.Irreps,
+    irreps_out: o3.Irreps,
+) -> Mixing:
+    rows = []
+    for element in elements:
+
+        def of_this_element(values: torch.Tensor, element: torch.Tensor = element) -> torch.Tensor:
+            return function(values, element)
+
+        rows.append(_mixing(of_this_element, irreps_in, irreps_out))
+    return rows[0]._replace(matrices=np.stack([row.matrices for row in rows]))
+
+
+def _links(product: Any, dtype: torch.dtype) -> Links:  # noqa: ANN401 - an e3nn tensor product
+    groups: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    senders, results = [list(_blocks(irreps)) for irreps in (product.irreps_in1, product.irreps_out)]
+    for path, rule in enumerate(product.instructions):
+        irreps = (
+            product.irreps_in1[rule.i_in1].ir,
+            product.irreps_in2[rule.i_in2].ir,
+            product.irreps_out[rule.i_out].ir,
+        )
+        coefficients = rule.path_weight * _numpy(o3.wigner_3j(*(ir.l for ir in irreps), dtype=torch.float64))
+        for m1, m2, m3 in np.argwhere(np.abs(coefficients) > _ZERO).tolist():
+            source, target = senders[rule.i_in1][3] + m1, results[rule.i_out][3] + m3
+            groups[path, source][target].append((irreps[1].l ** 2 + m2, float(coefficients[m1, m2, m3])))
+    links = [(target, terms) for group in groups.values() for target, terms in group.items()]
+    terms = [term for _, group in links for term in group]
+    return Links(
+        group_path=np.array([path for path, _ in groups]),
+        group_source=np.array([source for _, source in groups]),
+        group_first=_starts(len(group) for group in groups.values()),
+        link_target=np.array([target for target, _ in links]),
+        link_first=_starts(len(group) for _, group in links),
+        link_harmonic=np.array([harmonic for harmonic, _ in terms]),
+        link_value=np.array([value for _, value in terms], dtype=_dtype(dtype)),
+    )
+
+
+def _starts(lengths: Iterable[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(list(lengths))]).astype(np.int64)
+
+
+def _contraction(contractions: Any, *, agnostic: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: ANN401
+    """Return the monomials (4, T) as target and three factors, their weights (Z, T, C), and the row of each element."""
+    indices, weights = [], []
+    target = 0
+    for item in contractions.contractions:
+        components = 1 if item.U_tensors(1).dim() == 2 else len(item.U_tensors(1))  # noqa: PLR2004 - scalars lack the axis
+        for component in range(components):
+            for factors, values in _monomials(item, component, scalar=item.U_tensors(1).dim() == 2):  # noqa: PLR2004
+                indices.append((target, *factors))
+                weights.append(values)
+            target += 1
+    stacked = np.ascontiguousarray(np.stack(weights, axis=1))
+    rows = np.zeros(1, dtype=np.int64) if agnostic else np.arange(len(stacked))
+    return np.ascontiguousarray(np.array(indices).T), stacked, rows
+
+
+def _monomials(item: Any, component: int, *, scalar: bool) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:  # noqa: ANN401
+    """Yield the factors of every monomial, padded by the constant component, and its weights (Z, C)."""
+    constant = len(item.U_tensors(1)) if scalar else item.U_tensors(1).shape[1]
+    for order in range(item.correlation, 0, -1):
+        tensor = _numpy(item.U_tensors(order) if scalar else item.U_tensors(order)[component])
+        paths = item.weights_max if order == item.correlation else item.weights[item.correlation - 1 - order]
+        summed: dict[tuple[int, ...], np.ndarray] = {}
+        for place in zip(*np.nonzero(np.abs(tensor).max(axis=-1) > _ZERO), strict=True):
+            factors = tuple(sorted(int(k) for k in place))
+            summed[factors] = summed.get(factors, 0) + tensor[place]
+        for factors, coefficients in summed.items():
+            padded = factors + (constant,) * (_HIGHEST_CORRELATION - order)
+            yield padded, np.einsum("p,zpc->zc", coefficients, _numpy(paths)).astype(tensor.dtype)
+
+
+def _radial_table(model: Any, interaction: Any) -> tuple[float, float, np.ndarray]:  # noqa: ANN401 - blocks of mace
+    """Tabulate the radial functions: (3 knots, K C), the rows of a knot are f, h f', h^2 f''."""
+    highest = float(model.r_max)
+    knots = np.linspace(_LOWEST, highest, KNOTS)
+    spacing = knots[1] - knots[0]
+    spline = make_interp_spline(knots, _radial_functions(model, interaction, knots), k=5)
+    rows = [spline(knots, derivative) * spacing**derivative for derivative in range(3)]
+    # One knot more, so that a distance rounded up to the cutoff still has a right end.
+    table = np.stack(rows, axis=1).reshape(3 * KNOTS, -1)
+    table = np.concatenate([table, np.zeros((3, table.shape[1]))])
+    return _LOWEST, spacing, np.ascontiguousarray(table, dtype=_dtype(next(model.parameters()).dtype))
+
+
+def _radial_functions(model: Any, interaction: Any, knots: np.ndarray) -> np.ndarray:  # noqa: ANN401 - blocks of mace
+    lengths = torch.as_tensor(knots, dtype=next(model.parameters()).dtype)[:, None]
+    features, envelope = model.radial_embedding(lengths, None, None, None)
+    weights = interaction.conv_tp_weights(features)
+    return _numpy(weights if envelope is None else weights * envelope).astype(np.float64)
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array
+
+
+def _dtype(dtype: torch.dtype) -> np.dtype:
+    return np.dtype(str(dtype).removeprefix("torch."))

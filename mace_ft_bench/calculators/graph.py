@@ -1,0 +1,93 @@
+"""What a model evaluates: the atoms of one or several structures, and the pairs that may lie within the cutoff."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+    from mace_ft_bench.calculators.neighbors import Candidates
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Candidate pairs of one structure, sorted by their first atom."""
+
+    first_pair: np.ndarray
+    """First pair of every atom, and the end, (N + 1,) int64."""
+    sender: np.ndarray
+    """The atom at the other end (P,) int32."""
+    shift: np.ndarray
+    """Cell vectors added to the sender (P, 3) int32."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """B structures with N atoms and P candidate pairs altogether."""
+
+    positions: np.ndarray
+    """(N, 3) [Angstrom]."""
+    cells: np.ndarray
+    """(B, 3, 3) [Angstrom]."""
+    structure: np.ndarray
+    """Structure of every atom, ascending (N,) int64."""
+    species: np.ndarray
+    """Index of every atom's element in the model (N,) int64."""
+    first_pair: np.ndarray
+    """First pair of every atom, and the end (N + 1,) int64."""
+    sender: np.ndarray
+    """The atom at the other end (P,) int32."""
+    shift: np.ndarray
+    """Cell vectors added to the sender (P, 3) int32."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of atoms of every structure (B,)."""
+        return np.bincount(self.structure, minlength=len(self.cells))
+
+
+def pair_table(candidates: Candidates, atoms: int) -> PairTable:
+    """Sort candidate pairs by their first atom."""
+    first, second, shift = candidates.first, candidates.second, candidates.shifts
+    if not (first[1:] >= first[:-1]).all():
+        order = np.argsort(first, kind="stable")
+        first, second, shift = first[order], second[order], shift[order]
+    return PairTable(np.searchsorted(first, np.arange(atoms + 1)), second, shift)
+
+
+def join(structures: Sequence[Atoms], tables: Sequence[PairTable], species_of: np.ndarray) -> Graph:
+    """Return one graph of several structures.
+
+    Parameters
+    ----------
+    structures
+        Structures whose elements have been checked.
+    tables
+        Their candidate pairs.
+    species_of
+        Index in the model by atomic number.
+    """
+    sizes = np.array([len(atoms) for atoms in structures])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    pairs = np.concatenate([[0], np.cumsum([len(table.sender) for table in tables])])
+    starts = [table.first_pair[:-1] + offset for table, offset in zip(tables, pairs, strict=False)]
+    senders = [table.sender + offset for table, offset in zip(tables, offsets.astype(np.int32), strict=False)]
+    return Graph(
+        positions=_joined([atoms.positions for atoms in structures]),
+        cells=np.stack([atoms.cell.array for atoms in structures]),
+        structure=np.repeat(np.arange(len(structures)), sizes),
+        species=species_of[_joined([atoms.numbers for atoms in structures])],
+        first_pair=np.concatenate([*starts, pairs[-1:]]),
+        sender=_joined(senders),
+        shift=_joined([table.shift for table in tables]),
+    )
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.ascontiguousarray(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
