@@ -12,6 +12,8 @@ import platformdirs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from requests import Response
+
 CACHE_VARIABLE = "MFB_CACHE"
 _TIMEOUT_S = 20
 """Longest silence of a server [s]; a download as a whole may take any time."""
@@ -50,7 +52,13 @@ def download(url: str, target: Path, *, verify: Callable[[Path], object]) -> Pat
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
         partial = Path(scratch) / target.name
-        pooch.HTTPDownloader(timeout=_TIMEOUT_S)(url, str(partial), None)
+        # pooch leaves the connection of a refused request open.
+        pooch.HTTPDownloader(timeout=_TIMEOUT_S, hooks={"response": _close_refused})(url, str(partial), None)
         verify(partial)
         partial.replace(target)
     return target
+
+
+def _close_refused(response: Response, **_options: object) -> None:
+    if not response.ok:
+        response.close()

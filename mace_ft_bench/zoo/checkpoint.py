@@ -135,7 +135,8 @@ def load_mace_model(path: Path, *, trust: bool) -> torch.nn.Module:
 def _complete_old_contractions(model: torch.nn.Module) -> None:
     """Add the flags of vanishing paths, which today's mace-torch stores and expects and earlier ones did not write.
 
-    Every public model up to MACE-MPA-0 lacks them; a path vanishes where its coupling matrix is zero.
+    Releases 0.3.6 and 0.3.10 wrote none, and many public models are of that time; a path vanishes where its coupling
+    matrix is zero.
     """
     for module in model.modules():
         if type(module).__name__ != "Contraction" or hasattr(module, "weights_max_zeroed"):

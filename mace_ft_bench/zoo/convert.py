@@ -29,7 +29,7 @@ TOLERANCE = 1e-8
 """Largest difference in float64 of energy per atom [eV], force [eV/A] and stress [eV/A^3]: rounding, not physics."""
 
 _FEWEST_ATOMS = 8
-_SPACING_A = 2.6
+_SPACING_A = 3.0
 _RATTLE_A = 0.2
 
 
@@ -76,8 +76,9 @@ def _architecture(config: dict[str, Any]) -> str:
 
 
 def _refuse_difference(model: torch.nn.Module, rebuilt: torch.nn.Module, facts: Facts) -> None:
-    structure = _probe(facts.elements)
-    for head in facts.heads:
+    for position, head in enumerate(facts.heads):
+        # Heads differ in their last layer only: the first one is tried on all elements, the others on a few.
+        structure = _probe(facts.elements[:_FEWEST_ATOMS] if position else facts.elements)
         chosen: dict[str, Any] = {"head": head} if len(facts.heads) > 1 else {}
         first, second = (_evaluate(item, structure, chosen) for item in (model, rebuilt))
         worst = max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))

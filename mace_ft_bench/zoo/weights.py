@@ -68,7 +68,7 @@ def on_this_machine(card: ModelCard) -> ModelCard:
         return card
     try:
         record = _read_record(card)
-    except (CardError, ChecksumError) as error:  # the list of models must not break; using the model says it
+    except (CardError, ChecksumError, OSError) as error:  # the list of models must not break; using the model says it
         _log.warning("%s", error)
         return card
     path = model_folder(card) / f"{card.name}.safetensors"

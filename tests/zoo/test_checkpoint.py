@@ -19,15 +19,9 @@ from mace_ft_bench.errors import CheckpointError, UntrustedFileError
 from mace_ft_bench.zoo import checkpoint
 
 from ..conftest import FOUNDATION_LIKE, TWO_HEADS, build
+from .conftest import rattled
 
 VARIANTS = [{}, TWO_HEADS, FOUNDATION_LIKE, {"dtype": "float64"}, {**FOUNDATION_LIKE, **TWO_HEADS}]
-
-
-def rattled():
-    atoms = bulk("Mo", cubic=True) * (2, 1, 1)
-    atoms.symbols[1] = "Si"
-    atoms.rattle(0.1, seed=5)
-    return atoms
 
 
 def results_of(model, dtype, head=None):
