@@ -1,10 +1,10 @@
-"""``mfb models``: what can be served; ``mfb models convert``: pickles to safetensors."""
+"""``mfb models``: what can be served; fetch, add, remove and convert weights."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,9 +12,16 @@ from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
 from mace_ft_bench.errors import CheckpointError
-from mace_ft_bench.zoo.registry import list_models
+from mace_ft_bench.zoo.registry import find_model, list_models, whereabouts
 
-app = typer.Typer(help="List the models, or convert one.", invoke_without_command=True)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(help="List, fetch, add, remove or convert models.", invoke_without_command=True)
+
+Trust = Annotated[bool, typer.Option("--trust", help="Allow unpickling a .model file, which runs code in it.")]
+_SHORT_LIST = 8
+"""Elements that fit into a table."""
 
 
 @app.callback(invoke_without_command=True)
@@ -26,13 +33,80 @@ def models(
         return
     cards = list_models()
     if json:
-        print_json([asdict(card) for card in cards])
+        print_json([asdict(card) | {"weights": whereabouts(card)} for card in cards])
         return
-    table = Table("name", "elements", "labels", "licence", "description")
+    table = Table("name", "weights", "elements", "labels", "licence", "description")
     for card in cards:
-        elements = " ".join(card.elements) if len(card.elements) <= 8 else f"{len(card.elements)} elements"  # noqa: PLR2004 - what fits
-        table.add_row(*map(escape, (card.name, elements, card.functional, card.licence, card.description)))
+        cells = (card.name, whereabouts(card), _elements(card.elements), card.functional, card.licence)
+        table.add_row(*map(escape, (*cells, card.description)))
     console().print(table)
+
+
+def _elements(symbols: Sequence[str]) -> str:
+    if not symbols:
+        return "see weights"
+    return " ".join(symbols) if len(symbols) <= _SHORT_LIST else f"{len(symbols)} elements"
+
+
+@app.command("fetch")
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Foundation models.")],
+    *,
+    trust: Trust = False,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept the terms of a model under an academic licence.")
+    ] = False,
+) -> None:
+    """Download foundation models and convert them to data, once."""
+    from mace_ft_bench.zoo.weights import weights_path  # noqa: PLC0415 - beside its use
+
+    for card in [find_model(name) for name in names]:
+        if card.kind == "factory":
+            raise CheckpointError(f"{card.name} has no weights of its own to fetch.", fix="install its package.")
+        if card.kind == "foundation" and not card.file:
+            console().print(f"{card.name} ({card.licence}): {card.url}", soft_wrap=True, markup=False)
+        path = weights_path(card, trust=trust, accept_licence=accept_licence)
+        console().print(f"{card.name}: {path}", soft_wrap=True, markup=False)
+
+
+@app.command("add")
+def add(
+    source: Annotated[
+        Path, typer.Argument(help="A .model or .safetensors file, or a card (.toml).", exists=True, dir_okay=False)
+    ],
+    *,
+    name: Annotated[str, typer.Option(help="Name to call it by.")] = "",
+    functional: Annotated[str, typer.Option(help='Level of theory of its labels, e.g. "PBE (VASP)".')] = "",
+    dispersion: Annotated[str, typer.Option(help="Whether the labels hold dispersion: none or included.")] = "",
+    licence: Annotated[str, typer.Option(help="SPDX identifier of its licence.")] = "",
+    description: Annotated[str, typer.Option(help="One line for tables.")] = "",
+    citation: Annotated[str, typer.Option(help="How to cite it.")] = "",
+    trust: Trust = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace your model of that name.")] = False,
+) -> None:
+    """Add a model of yours; elements and heads are read from its weights."""
+    from mace_ft_bench.zoo.add import add_model  # noqa: PLC0415 - beside its use
+
+    fields = {"name": name, "functional": functional, "dispersion": dispersion, "licence": licence}
+    fields |= {"description": description, "citation": citation}
+    given = {field: value for field, value in fields.items() if value}
+    card = add_model(source, given, trust=trust, replace=force)
+    console().print(f'added {card.path}\nuse it: get_calculator("{card.name}")', soft_wrap=True, markup=False)
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="A model that you added.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a model that you added."""
+    from mace_ft_bench.zoo.add import removable, remove_model  # noqa: PLC0415 - beside its use
+
+    folder = removable(name)
+    if not yes:
+        typer.confirm(f"Remove {folder}?", abort=True)
+    console().print(f"removed {remove_model(name)}", soft_wrap=True, markup=False)
 
 
 @app.command("convert")
@@ -40,7 +114,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A .model or .safetensors file.", exists=True, dir_okay=False)],
     target: Annotated[Path, typer.Argument(help="The file to write, of the other kind.")],
     *,
-    trust: Annotated[bool, typer.Option("--trust", help="Allow unpickling, which runs code in SOURCE.")] = False,
+    trust: Trust = False,
     force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it exists.")] = False,
 ) -> None:
     """Convert MACE weights between .model (a pickle) and .safetensors (data only)."""

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from mace_ft_bench import paths
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
 from mace_ft_bench.zoo.card import ModelCard, load_card
-from mace_ft_bench.zoo.user import user_cards
+from mace_ft_bench.zoo.user import user_cards, user_folder
 from mace_ft_bench.zoo.weights import on_this_machine
 
 _log = logging.getLogger("mace_ft_bench")
@@ -51,6 +51,15 @@ def find_model(name: str) -> ModelCard:
     if name not in cards:
         raise UnknownNameError(f'No model is called "{name}".', fix=suggestion(name, cards))
     return cards[name]
+
+
+def whereabouts(card: ModelCard) -> str:
+    """Return where the weights are: ``embedded``, ``downloaded``, ``not downloaded``, ``user`` or ``package``."""
+    if card.kind == "foundation":
+        return "downloaded" if card.file else "not downloaded"
+    if card.kind == "mace" and card.folder == paths.model_cards():
+        return "embedded"
+    return "user" if card.kind == "mace" and card.folder.parent == user_folder() else "package"
 
 
 def _embedded() -> list[ModelCard]:
