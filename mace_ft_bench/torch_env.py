@@ -26,6 +26,8 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r".*TorchScript type system.*", UserWarning),
     (r".*torch\.jit\..*(deprecated|not supported).*", DeprecationWarning),
     (r".*torch\.jit\..*(deprecated|not supported).*", FutureWarning),
+    # mace 0.3.16 copies buffers with torch.tensor when it converts a model to cuequivariance.
+    (r".*To copy construct from a tensor.*", UserWarning),
     # cuequivariance's CUDA kernels are an extra.
     (r".*cuequivariance_ops_torch.*", UserWarning),
 )

@@ -72,3 +72,11 @@ def two_heads_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "two-heads.safetensors"
     checkpoint.save_checkpoint(build(**TWO_HEADS), path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep downloads and measured times of the tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MFB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -13,6 +13,8 @@ from mace_ft_bench.zoo.registry import find_model
 from mace_ft_bench.zoo.weights import weights_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase.calculators.calculator import Calculator
 
     from mace_ft_bench.calculators.neighbors import SkinSettings
@@ -23,7 +25,7 @@ DTYPES = ("float32", "float64")
 
 
 def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
-    name_or_path: str | Path,
+    name_or_path: str | Path | Sequence[str | Path],
     *,
     device: str = "auto",
     dtype: str | None = None,
@@ -38,7 +40,8 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
     Parameters
     ----------
     name_or_path
-        Name of a model (:func:`mace_ft_bench.list_models`), or path of a ``.safetensors`` or ``.model`` file.
+        Name of a model (:func:`mace_ft_bench.list_models`), or path of a ``.safetensors`` or ``.model`` file. Several
+        in a list make a committee (:class:`mace_ft_bench.calculators.committee.CommitteeCalculator`).
     device
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
     dtype
@@ -85,12 +88,21 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
         dtype = str(dtype).removeprefix("torch.")
         _check_option("dtype", dtype, DTYPES)
     options = _Options(resolve_device(str(device)), dtype, head, accelerate, neighbors)
+    allowed = _Allowed(trust=trust, accept_licence=accept_licence)
+    if isinstance(name_or_path, str | Path):
+        return _single(name_or_path, options, allowed)
+    from mace_ft_bench.calculators.committee import CommitteeCalculator  # noqa: PLC0415 - imports ASE's calculators
+
+    return CommitteeCalculator([_single(member, options, allowed) for member in name_or_path])
+
+
+def _single(name_or_path: str | Path, options: _Options, allowed: _Allowed) -> Calculator:
     if is_path(name_or_path):
-        return _from_file(Path(name_or_path), options, trust=trust)
+        return _from_file(Path(name_or_path), options, trust=allowed.trust)
     card = find_model(str(name_or_path))
     if card.kind == "factory":
         return _from_factory(card, options)
-    path = weights_path(card, trust=trust, accept_licence=accept_licence)
+    path = weights_path(card, trust=allowed.trust, accept_licence=allowed.accept_licence)
     return _mace(_load_weights(path, trust=False), card.name, options)
 
 
@@ -101,6 +113,12 @@ class _Options:
     head: str | None
     accelerate: str
     neighbors: SkinSettings | None
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    trust: bool
+    accept_licence: bool
 
 
 def is_path(name_or_path: str | Path) -> bool:

@@ -1,0 +1,205 @@
+"""The fast path proves itself: parity before use, times once, errors where a way was asked for by name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from mace_ft_bench import get_calculator
+from mace_ft_bench.calculators import acceleration
+from mace_ft_bench.calculators.acceleration import TOLERANCES, difference, size_class
+from mace_ft_bench.calculators.backends import BUILDERS, Output
+from mace_ft_bench.calculators.timings import Timings
+from mace_ft_bench.errors import AccelerationError, CardError, UnknownNameError
+
+from ..conftest import FOUNDATION_LIKE, build
+
+
+def crystal(repeat=1):
+    atoms = bulk("Mo", cubic=True) * (repeat, repeat, repeat)
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MFB_CACHE", str(tmp_path))
+    return tmp_path / "acceleration" / "timings.json"
+
+
+class Wrong:
+    """A way that is off in the forces of one atom."""
+
+    name = "fused"
+
+    def __init__(self, plain):
+        self.plain = plain
+
+    def evaluate(self, graph):
+        output = self.plain.evaluate(graph)
+        forces = output.forces.copy()
+        forces[0, 1] += 2e-6
+        return replace(output, forces=forces)
+
+
+@pytest.fixture
+def wrong_fused(monkeypatch):
+    monkeypatch.setitem(BUILDERS, "fused", lambda model, head: Wrong(BUILDERS["e3nn"](model, head)))
+
+
+def energy_and_name(tiny_file, atoms, **options):
+    atoms = atoms.copy()
+    atoms.calc = get_calculator(tiny_file, **options)
+    return atoms.get_potential_energy(), atoms.calc.accelerator
+
+
+@pytest.mark.usefixtures("fresh_cache")
+@pytest.mark.parametrize("name", ["off", "e3nn", "fused", "cueq"])
+def test_every_way_gives_the_same_energy(tiny_file, name):
+    energy, used = energy_and_name(tiny_file, crystal(), accelerate=name)
+    assert used == ("e3nn" if name == "off" else name)
+    assert energy == pytest.approx(energy_and_name(tiny_file, crystal(), accelerate="off")[0], abs=1e-8)
+
+
+def test_auto_takes_the_fastest_and_remembers(tiny_file, fresh_cache, monkeypatch):
+    times = {"e3nn": 2.0, "fused": 1.0, "cueq": 3.0}
+    measured = []
+
+    def fake(backend, _graph):
+        measured.append(backend.name)
+        return times[backend.name]
+
+    monkeypatch.setattr(acceleration, "_median_ms", fake)
+    assert energy_and_name(tiny_file, crystal())[1] == "fused"
+    assert measured == ["e3nn", "fused"]
+    assert energy_and_name(tiny_file, crystal())[1] == "fused"
+    assert measured == ["e3nn", "fused"], "the second process measured again"
+    (stored,) = json.loads(fresh_cache.read_text()).values()
+    assert stored == {"e3nn": 2.0, "fused": 1.0}
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_auto_takes_the_plain_way_when_it_is_faster(tiny_file, monkeypatch):
+    monkeypatch.setattr(acceleration, "_median_ms", lambda backend, _: {"e3nn": 1.0, "fused": 1.5}[backend.name])
+    assert energy_and_name(tiny_file, crystal())[1] == "e3nn"
+    assert energy_and_name(tiny_file, crystal())[1] == "e3nn"
+
+
+@pytest.mark.usefixtures("fresh_cache", "wrong_fused")
+def test_auto_never_uses_a_way_that_differs(tiny_file, caplog):
+    with caplog.at_level(logging.WARNING, "mace_ft_bench"):
+        _, used = energy_and_name(tiny_file, crystal())
+    assert used in {"e3nn", "cueq"}
+    assert '"fused" is not used' in caplog.text
+    assert "forces by 2e-06" in caplog.text
+
+
+def test_stored_times_do_not_spare_the_comparison(tiny_file, fresh_cache, monkeypatch):
+    assert energy_and_name(tiny_file, crystal())[1] in {"fused", "e3nn"}
+    (key,) = json.loads(fresh_cache.read_text())
+    fresh_cache.write_text(json.dumps({key: {"e3nn": 2.0, "fused": 1.0}}))
+    monkeypatch.setitem(BUILDERS, "fused", lambda model, head: Wrong(BUILDERS["e3nn"](model, head)))
+    assert energy_and_name(tiny_file, crystal())[1] == "e3nn"
+
+
+@pytest.mark.usefixtures("fresh_cache", "wrong_fused")
+def test_a_way_asked_for_by_name_must_agree(tiny_file):
+    with pytest.raises(AccelerationError, match=r'"fused" is not used.*forces.*To fix: use accelerate="auto"'):
+        energy_and_name(tiny_file, crystal(), accelerate="fused")
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_every_size_class_is_compared(tiny_file, monkeypatch):
+    calls = []
+    original = acceleration.difference
+    monkeypatch.setattr(acceleration, "difference", lambda *a: calls.append(len(a[0].energies)) or original(*a))
+    calculator = get_calculator(tiny_file, accelerate="fused")
+    for repeat in (1, 1, 2, 2):
+        atoms = crystal(repeat)
+        atoms.calc = calculator
+        atoms.get_forces()
+    assert calls == [2, 16]
+
+
+@pytest.mark.parametrize("broken", ["", "[1]", '{"a": 1'])
+def test_a_damaged_table_of_times_is_replaced(tiny_file, fresh_cache, broken):
+    fresh_cache.parent.mkdir()
+    fresh_cache.write_text(broken)
+    energy_and_name(tiny_file, crystal())
+    assert len(json.loads(fresh_cache.read_text())) == 1
+
+
+def test_times_that_cannot_be_kept_still_serve(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MFB_CACHE", str(tmp_path / "file"))
+    timings = Timings({})
+    timings.store({"b": 2.0, "a": 1.0})
+    assert timings.fastest_first() == ["a", "b"]
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_auto_serves_models_that_the_fused_kernel_refuses(tmp_path):
+    from mace_ft_bench.zoo.checkpoint import save_checkpoint
+
+    path = tmp_path / "foundation.safetensors"
+    save_checkpoint(build(**FOUNDATION_LIKE), path)
+    assert energy_and_name(path, crystal())[1] in {"e3nn", "cueq"}
+    with pytest.raises(AccelerationError, match="does not know a pair repulsion"):
+        get_calculator(path, accelerate="fused")
+
+
+def test_unknown_name(tiny_file):
+    with pytest.raises(UnknownNameError, match='accelerate="fuse" does not exist.*did you mean "fused"'):
+        get_calculator(tiny_file, accelerate="fuse")
+
+
+def test_other_calculators_have_no_accelerators():
+    with pytest.raises(CardError, match="chgnet is no MACE model"):
+        get_calculator("chgnet", accelerate="fused")
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_pickled_calculators_keep_their_way(tiny_file):
+    calculator = get_calculator(tiny_file, accelerate="fused")
+    atoms = crystal()
+    atoms.calc = calculator
+    copied = pickle.loads(pickle.dumps(calculator))  # noqa: S301 - our own bytes
+    expected = atoms.get_forces()
+    again = crystal()
+    again.calc = copied
+    assert (again.get_forces() == expected).all()
+    assert again.calc.accelerator == "fused"
+
+
+def output(**changes):
+    rng = np.random.default_rng(0)
+    values = {"energies": rng.normal(size=4), "forces": rng.normal(size=(4, 3)), "virials": rng.normal(size=(1, 3, 3))}
+    return Output(**(values | changes))
+
+
+@pytest.mark.parametrize("field", ["energies", "forces", "virials"])
+@pytest.mark.parametrize("size", [1e-4, -1e-4, np.nan])
+def test_difference_sees_one_wrong_entry(field, size):
+    right = output()
+    values = getattr(right, field).copy()
+    values.flat[2] += size
+    assert difference(right, right, TOLERANCES["float64"]) is None
+    assert difference(output(**{field: values}), right, TOLERANCES["float64"]) is not None
+
+
+def test_size_classes_span_a_factor_of_four():
+    assert [size_class(atoms) for atoms in (1, 3, 4, 15, 16, 63, 64, 2900)] == [0, 0, 1, 1, 2, 2, 3, 5]
+
+
+def test_timings_live_in_the_cache(fresh_cache):
+    Timings({"model": "a"}).store({"e3nn": 1.0})
+    assert Path(fresh_cache).is_file()
+    assert Timings({"model": "a"}).known
+    assert not Timings({"model": "b"}).known

@@ -1,0 +1,208 @@
+"""The fused kernel against mace's own modules, over every architecture it accepts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from mace_ft_bench.calculators.backends import build_e3nn, build_fused
+from mace_ft_bench.calculators.fused.harmonics import lift
+from mace_ft_bench.calculators.fused.tables import read_tables, refusal
+from mace_ft_bench.calculators.graph import join, pair_table
+from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
+from mace_ft_bench.errors import AccelerationError, StructureError
+from mace_ft_bench.testing import FLOAT32, FLOAT64
+
+from ..conftest import FOUNDATION_LIKE, TINY, TWO_HEADS, build
+
+RESIDUAL = "RealAgnosticResidualInteractionBlock"
+ARCHITECTURES = {
+    "as most are": {"interaction_cls": RESIDUAL, "interaction_cls_first": RESIDUAL, "correlation": 3},
+    "no residual in the first layer": {"interaction_cls_first": "RealAgnosticInteractionBlock"},
+    "no residual at all": {
+        "interaction_cls": "RealAgnosticInteractionBlock",
+        "interaction_cls_first": "RealAgnosticInteractionBlock",
+    },
+    "scalars only": {"hidden_irreps": "8x0e", "max_ell": 4, "correlation": 3},
+    "up to quadrupoles": {"hidden_irreps": "4x0e+4x1o+4x2e", "max_ell": 3},
+    "linear basis": {"correlation": 1},
+    "one layer": {"num_interactions": 1, "correlation": [2]},
+    "three layers": {"num_interactions": 3, "correlation": [2, 2, 2]},
+    "element-agnostic product": {"use_agnostic_product": True},
+    "envelope after the network": {"apply_cutoff": False},
+    "gaussians": {"radial_type": "gaussian"},
+    "two heads": TWO_HEADS,
+}
+
+LIMITS = {torch.float64: FLOAT64, torch.float32: FLOAT32}
+
+
+def structures():
+    """Return a sheared binary crystal, a molecule without a cell, a slab, one atom in a small cell, and a lone atom."""
+    crystal = bulk("Si", "diamond", a=5.2, cubic=True)
+    crystal.symbols[[0, 3]] = "Mo"
+    crystal.set_cell(crystal.cell.array @ (np.eye(3) + 0.05 * np.eye(3, k=1)), scale_atoms=True)
+    crystal.rattle(0.1, seed=1)
+    cluster = molecule("Si2H6")
+    cluster.symbols[[atom.symbol == "H" for atom in cluster]] = "Mo"
+    cluster.rattle(0.05, seed=2)
+    slab = bulk("Mo", "bcc", a=3.1, cubic=True) * (1, 1, 2)
+    slab.center(vacuum=4, axis=2)
+    slab.pbc = (True, True, False)
+    slab.rattle(0.05, seed=3)
+    small = Atoms("Mo", cell=[[2.4, 0.1, 0], [0, 2.5, 0.2], [0.3, 0, 2.6]], pbc=True)
+    return [crystal, cluster, slab, small, Atoms("Si", positions=[[1, 2, 3]])]
+
+
+def graph_of(frames, cutoff, skin=0.0):
+    species_of = np.zeros(100, dtype=np.int64)
+    species_of[TINY["atomic_numbers"]] = np.arange(len(TINY["atomic_numbers"]))
+    tables = [
+        pair_table(NeighborList(cutoff, SkinSettings(skin=skin)).candidates(frame), len(frame)) for frame in frames
+    ]
+    return join(frames, tables, species_of)
+
+
+def assert_same(found, expected, limits):
+    np.testing.assert_allclose(found.energies, expected.energies, rtol=0, atol=limits.energy)
+    scale = 1 + np.abs(expected.forces).max()
+    np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=scale * limits.forces)
+    np.testing.assert_allclose(found.virials, expected.virials, rtol=0, atol=10 * scale * limits.forces)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_agrees_with_mace(name, dtype):
+    model = build(**ARCHITECTURES[name]).to(dtype)
+    head = len(model.heads) - 1
+    graph = graph_of(structures(), float(model.r_max), skin=0.7)
+    expected = build_e3nn(model, head).evaluate(graph)
+    assert np.abs(expected.forces).max() > 1e-3
+    assert_same(build_fused(model, head).evaluate(graph), expected, LIMITS[dtype])
+
+
+def test_the_structures_reach_every_head():
+    model = build(**TWO_HEADS).double()
+    graph = graph_of(structures(), float(model.r_max))
+    first, second = (build_fused(model, head).evaluate(graph) for head in range(2))
+    assert np.abs(first.energies - second.energies).max() > 1e-3
+
+
+def test_threads_share_the_atoms(monkeypatch):
+    crystal = structures()[0] * (2, 2, 2)
+    model = build(**ARCHITECTURES["as most are"]).double()
+    graph = graph_of([crystal], float(model.r_max))
+    backend = build_fused(model, 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = backend.evaluate(graph)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    shared = backend.evaluate(graph)
+    again = backend.evaluate(graph)
+    assert_same(shared, alone, FLOAT64)
+    assert (shared.forces == again.forces).all()
+    assert (shared.virials == again.virials).all()
+
+
+def test_results_of_one_structure_do_not_depend_on_the_others():
+    model = build().double()
+    frames = structures()
+    backend = build_fused(model, 0)
+    together = backend.evaluate(graph_of(frames, float(model.r_max)))
+    start = 0
+    for index, frame in enumerate(frames):
+        alone = backend.evaluate(graph_of([frame], float(model.r_max)))
+        stop = start + len(frame)
+        np.testing.assert_allclose(together.energies[start:stop], alone.energies, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(together.forces[start:stop], alone.forces, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(together.virials[index], alone.virials[0], rtol=0, atol=1e-12)
+        start = stop
+
+
+def test_forces_are_continuous_at_the_cutoff_and_at_knots():
+    model = build().double()
+    backend = build_fused(model, 0)
+    cutoff = float(model.r_max)
+    distances = np.concatenate([cutoff + np.linspace(-1e-6, 1e-6, 21), np.linspace(2.0, 2.02, 201)])
+    forces = []
+    for distance in distances:
+        pair = Atoms("MoSi", positions=[[0, 0, 0], [0, 0, distance]])
+        forces.append(backend.evaluate(graph_of([pair], cutoff + 0.1)).forces[0, 2])
+    assert np.abs(np.diff(forces[:21])).max() < 1e-10
+    assert np.abs(np.diff(forces[21:], n=3)).max() < 1e-7
+
+
+def test_forces_are_the_slope_of_the_energy_between_knots():
+    model = build().double()
+    backend = build_fused(model, 0)
+    cutoff = float(model.r_max)
+
+    def energy(distance):
+        pair = Atoms("MoSi", positions=[[0, 0, 0], [0, 0, distance]])
+        return backend.evaluate(graph_of([pair], cutoff)).energies.sum()
+
+    distance, step = 2.3456789, 1e-4
+    pair = Atoms("MoSi", positions=[[0, 0, 0], [0, 0, distance]])
+    slope = (energy(distance + step) - energy(distance - step)) / (2 * step)
+    assert backend.evaluate(graph_of([pair], cutoff)).forces[1, 2] == pytest.approx(-slope, abs=1e-7)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.01, 0.099])
+def test_overlapping_atoms_are_refused_before_the_tables_end(distance):
+    model = build().double()
+    pair = Atoms("MoSi2", positions=[[0, 0, 3], [0, 0, 0], [distance, 0, 0]])
+    for backend in (build_fused(model, 0), build_e3nn(model, 0)):
+        with pytest.raises(StructureError, match=r"Atoms 1 and 2 .* apart"):
+            backend.evaluate(graph_of([structures()[0], pair], float(model.r_max)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (FOUNDATION_LIKE, "a pair repulsion"),
+        ({"distance_transform": "Agnesi"}, "a distance transform"),
+        ({"interaction_cls": "RealAgnosticDensityResidualInteractionBlock"}, "interaction blocks"),
+        ({"hidden_irreps": "4x0e+4x0o+4x1o+4x1e"}, "irreps"),
+        ({"correlation": 4, "hidden_irreps": "2x0e"}, "product basis"),
+    ],
+    ids=["repulsion", "agnesi", "density", "both parities", "correlation"],
+)
+def test_what_it_does_not_know_is_refused(changes, reason):
+    model = build(**changes)
+    assert reason in refusal(model)
+    with pytest.raises(AccelerationError, match=f"{reason}.*To fix: use accelerate"):
+        build_fused(model, 0)
+
+
+def test_reading_the_tables_leaves_the_model_as_it_was():
+    model = build()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    dtype = torch.get_default_dtype()
+    read_tables(model)
+    assert torch.get_default_dtype() == dtype
+    after = model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("max_ell", [1, 4, 6])
+def test_harmonics_and_their_gradient(max_ell):
+    from e3nn import o3
+
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 3)))
+    vectors = (vectors / vectors.norm(dim=1, keepdim=True)).requires_grad_()
+    expected = o3.spherical_harmonics(list(range(max_ell + 1)), vectors, normalize=False, normalization="component")
+    table = lift(max_ell, np.dtype(np.float64))
+    points = vectors.detach().numpy()
+    values = np.zeros((5, (max_ell + 1) ** 2))
+    values[:, 0] = 1
+    for target, axis, source, value, _ in zip(*table, strict=True):
+        values[:, target] += value * points[:, axis] * values[:, source]
+    np.testing.assert_allclose(values, expected.detach().numpy(), atol=1e-12)
+    for component in range(values.shape[1]):
+        gradient = np.zeros((5, 3))
+        for target, axis, source, _, slope in zip(*table, strict=True):
+            gradient[:, axis] += (target == component) * slope * values[:, source]
+        (wanted,) = torch.autograd.grad(expected[:, component].sum(), vectors, retain_graph=True, allow_unused=True)
+        np.testing.assert_allclose(gradient, 0 if wanted is None else wanted.numpy(), atol=1e-10)
