@@ -47,14 +47,18 @@ def convert(source: Path, target: Path) -> Facts:
         _run(source, [str(source.resolve()), str(result), str(facts)], Path(scratch) / "stderr")
         if not (result.is_file() and facts.is_file()):
             raise _failed(source, "the process ended without a result")
-        found = parse(json.loads(facts.read_text(encoding="utf-8")), Facts, where=str(source))
+        try:
+            found = parse(json.loads(facts.read_bytes()), Facts, where=str(source))
+        except ValueError as error:  # also our CardError
+            raise _failed(source, f"the process said nonsense ({error})") from error
         result.replace(target)
     return found
 
 
 def _run(source: Path, arguments: list[str], log: Path) -> None:
     timeout_s = _timeout_s()
-    command = [sys.executable, "-m", "mace_ft_bench.zoo.convert", *arguments]
+    # -P: a folder called mace in the working directory is not the installed one.
+    command = [sys.executable, "-P", "-m", "mace_ft_bench.zoo.convert", *arguments]
     with log.open("w+b") as errors:  # a file, not a pipe: what the pickle started may keep a pipe open
         try:
             done = subprocess.run(  # noqa: S603 - our own module; the arguments are paths

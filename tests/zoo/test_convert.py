@@ -150,6 +150,8 @@ def interpreter(folder, monkeypatch, script):
     [
         ("exit 0", "ended without a result"),
         ("echo first >&2; echo; exit 3", r"first \(exit status 3\)"),
+        ("touch $5; echo '{\"heads\": 1}' > $6", "said nonsense"),
+        ("touch $5; echo '{' > $6", "said nonsense"),
         ("kill -SEGV $$", r"it said nothing \(exit status -11\)"),
     ],
 )
