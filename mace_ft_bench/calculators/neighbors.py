@@ -6,10 +6,10 @@ it. Pairs beyond the cutoff are masked, so a reused list gives the same pairs, a
 When a list may be reused
 -------------------------
 With cells h (rows) and h0 at the build, h = h0 F, write every position as its affine image plus a rest,
-x_i = x0_i F + u_i. The vector of a pair at the build was v0 = (v - u_j + u_i) F⁻¹, so a pair that lies within the cutoff
-now lay within norm(F⁻¹) (cutoff + norm(u_i) + norm(u_j)) then. While that does not exceed ``cutoff + skin`` for any pair
-the list is complete. A common shift of all atoms cancels and is taken out of u first. Wrapping an atom back into the cell
-moves it by a cell vector, which costs a build.
+x_i = x0_i F + u_i. The vector of a pair at the build was v0 = (v - u_j + u_i) F⁻¹, so a pair that lies within the
+cutoff now lay within norm(F⁻¹) (cutoff + norm(u_i) + norm(u_j)) then. While that does not exceed ``cutoff + skin`` for
+any pair the list is complete. A common shift of all atoms cancels and is taken out of u first. Wrapping an atom back
+into the cell moves it by a cell vector, which costs a build.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 DEFAULT_SKIN = 0.5
-"""Skin [Angstrom] for cutoffs of 4 to 7 Angstrom: lists last 10 to 30 fs at room temperature and are 1.3 times as long."""
+"""Skin [Angstrom] for cutoffs of 4 to 7 Angstrom: a list lasts 10 to 30 fs at room temperature."""
 ON_DANGEROUS = ("warn", "rebuild", "raise")
 
 _GUARD = 1e-9
