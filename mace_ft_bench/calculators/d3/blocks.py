@@ -6,6 +6,7 @@ A block keeps one list instead of one per member: a tenth of the memory, and pac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,9 @@ class Lists:
         """Atoms and shifts."""
         return self.atoms, self.shifts
 
+    @cached_property
     def chunks(self) -> list[tuple[int, int]]:
-        """Return ranges of blocks of about equal work."""
+        """Ranges of blocks of about equal work."""
         ends = self.starts[:, -1]
         parts = min(MOST_CHUNKS, 1 + int(ends[-1]) // ENTRIES_PER_CHUNK)
         wanted = np.linspace(0, ends[-1], parts + 1)[1:-1]

@@ -43,6 +43,33 @@ class Dispersion:
 
 
 @dataclass(frozen=True)
+class _Constants:
+    """What the elements of a structure and the options determine, in atomic units."""
+
+    radii: np.ndarray
+    """4/3 of the sums of covalent radii, shape (elements, elements)."""
+    references: np.ndarray
+    """Coordination numbers of the reference systems, shape (elements, 5)."""
+    c6: np.ndarray
+    """C6 of the reference systems, shape (elements, elements, 5, 5)."""
+    squared_r0: np.ndarray
+    """Squares of the cutoff radii, shape (elements, elements)."""
+    damping: np.ndarray
+    """See :func:`mace_ft_bench.calculators.d3.parameters.damping_table`."""
+
+    @classmethod
+    def of(cls, settings: D3Settings, numbers: np.ndarray) -> _Constants:
+        table, grid = tables(), np.ix_(numbers, numbers)
+        return cls(
+            radii=np.add.outer(table["rcov"][numbers], table["rcov"][numbers]),
+            references=table["cn"][numbers],
+            c6=np.ascontiguousarray(table["c6"][grid]),
+            squared_r0=table["r0"][grid] ** 2,
+            damping=damping_table(settings, numbers),
+        )
+
+
+@dataclass(frozen=True)
 class _Stored:
     """What is computed at a build."""
 
@@ -50,7 +77,7 @@ class _Stored:
     pairs: Lists
     counts: Lists
     triples: Lists | None
-    numbers: np.ndarray
+    constants: _Constants
 
 
 class NumbaEngine:
@@ -99,26 +126,21 @@ class NumbaEngine:
         pairs = listed(settings.cutoff, half=True)
         counts = pairs if settings.cn_cutoff == settings.cutoff else listed(settings.cn_cutoff, half=True)
         triples = listed(settings.cn_cutoff, half=False) if settings.abc else None
-        return _Stored(blocks, pairs, counts, triples, numbers)
+        return _Stored(blocks, pairs, counts, triples, _Constants.of(settings, numbers))
 
 
 class _Evaluation:
     """One structure through the passes: coordination numbers, pairs, triples, and back through the former."""
 
     def __init__(self, settings: D3Settings, stored: _Stored, atoms: Atoms) -> None:
-        self.settings, self.stored = settings, stored
+        self.settings, self.stored, self.constants = settings, stored, stored.constants
         self.count = len(atoms)
         self.geometry = stored.blocks.geometry(atoms, Bohr)
-        table, numbers = tables(), stored.numbers
-        self.radii = np.add.outer(table["rcov"][numbers], table["rcov"][numbers])
-        self.references = table["cn"][numbers][stored.blocks.species]
-        self.c6 = np.ascontiguousarray(table["c6"][np.ix_(numbers, numbers)])
-        self.squared_r0 = table["r0"][np.ix_(numbers, numbers)] ** 2
         self.per_width = Bohr / settings.smoothing if settings.smoothing else 0.0
 
     def result(self) -> Dispersion:
         coordination, touching = self._coordination()
-        weights = reference_weights(self.references, coordination)
+        weights = reference_weights(self.constants.references[self.stored.blocks.species], coordination)
         energies, back, forces, virial = self._pairs(weights)
         if self.stored.triples is not None:
             self._triples(self.stored.triples, weights, (energies, back, forces, virial))
@@ -132,7 +154,7 @@ class _Evaluation:
 
     def _run(self, lists: Lists, work: Callable[[tuple[int, int], int], None]) -> int:
         """Call the work for every chunk of blocks and its number; return the number of chunks."""
-        chunks = lists.chunks()
+        chunks = lists.chunks
         run = in_threads if len(lists.atoms) >= _THREADED_FROM else in_turn
         run(lambda number: work(chunks[number], number), range(len(chunks)))
         return len(chunks)
@@ -147,8 +169,8 @@ class _Evaluation:
         kernel: Any = count_neighbours
 
         lists = self.stored.counts
-        parts, touching = np.zeros((len(lists.chunks()), self.count)), np.zeros(len(lists.chunks()))
-        law = (self.radii, self.settings.cn_cutoff / Bohr, self.per_width)
+        parts, touching = np.zeros((len(lists.chunks), self.count)), np.zeros(len(lists.chunks))
+        law = (self.constants.radii, self.settings.cn_cutoff / Bohr, self.per_width)
 
         def work(chunk: tuple[int, int], number: int) -> None:
             touching[number] = kernel(chunk, *self._arguments(lists), law, parts[number])
@@ -160,19 +182,19 @@ class _Evaluation:
         from mace_ft_bench.calculators.d3.passes import sum_pairs  # noqa: PLC0415 - numba
 
         law = (self.settings.damping in {"bj", "bjm"}, self.settings.cutoff / Bohr, self.per_width)
-        table = damping_table(self.settings, self.stored.numbers)
-        return self._sum(self.stored.pairs, sum_pairs, law, (self.c6, table), weights)
+        table = self.constants.c6, self.constants.damping
+        return self._sum(self.stored.pairs, sum_pairs, law, table, weights)
 
     def _triples(self, lists: Lists, weights: np.ndarray, sums: tuple[np.ndarray, ...]) -> None:
         from mace_ft_bench.calculators.d3.triples import sum_triples  # noqa: PLC0415 - numba
 
         law = (self.settings.cn_cutoff / Bohr,)
-        added = self._sum(lists, sum_triples, law, (self.c6, self.squared_r0), weights)
+        added = self._sum(lists, sum_triples, law, (self.constants.c6, self.constants.squared_r0), weights)
         for total, part in zip(sums, added, strict=True):
             np.add(total, part, out=total)
 
     def _sum(self, lists: Lists, kernel: Any, law: Any, table: Any, weights: np.ndarray) -> tuple[np.ndarray, ...]:  # noqa: ANN401
-        size, count = len(lists.chunks()), self.count
+        size, count = len(lists.chunks), self.count
         energies, back = np.zeros((size, count)), np.zeros((size, count))
         forces, virial = np.zeros((size, count, 3)), np.zeros((size, 3, 3))
 
@@ -189,8 +211,8 @@ class _Evaluation:
         kernel: Any = chain_to_forces
 
         lists = self.stored.counts
-        law = (self.radii, self.settings.cn_cutoff / Bohr, self.per_width)
-        parts, virials = np.zeros((len(lists.chunks()), self.count, 3)), np.zeros((len(lists.chunks()), 3, 3))
+        law = (self.constants.radii, self.settings.cn_cutoff / Bohr, self.per_width)
+        parts, virials = np.zeros((len(lists.chunks), self.count, 3)), np.zeros((len(lists.chunks), 3, 3))
 
         def work(chunk: tuple[int, int], number: int) -> None:
             kernel(chunk, *self._arguments(lists), law, back, parts[number], virials[number])
