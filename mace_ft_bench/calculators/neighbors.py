@@ -108,7 +108,7 @@ class SkinTracker:
     Parameters
     ----------
     cutoff
-        Cutoff [Angstrom].
+        Largest cutoff [Angstrom]; what is stored may have several.
     settings
         See :class:`SkinSettings`.
     """
@@ -200,7 +200,9 @@ class SkinTracker:
             return math.inf
         inverse = np.linalg.solve(cell, self._cell)
         rest = atoms.positions - np.linalg.solve(inverse.T, self._positions.T).T
-        return float(np.linalg.norm(inverse, 2)) * (self.cutoff + _two_largest(rest)) - self.cutoff
+        # An expansion gains less at shorter cutoffs, for which others may keep lists beside this one: it gains nothing.
+        growth = max(1.0, float(np.linalg.norm(inverse, 2)))
+        return growth * (self.cutoff + _two_largest(rest)) - self.cutoff
 
 
 def _two_largest(rest: np.ndarray) -> float:

@@ -87,6 +87,8 @@ STRUCTURES = {
     "one atom": lambda: bulk("Cu"),
     "wire": lambda: Atoms("Au2", positions=[[0, 0, 0], [0.3, 0, 2.5]], cell=[0, 0, 5.1], pbc=[0, 0, 1]),
     "lone atom": lambda: Atoms("Xe"),
+    "huge cell": lambda: Atoms("OH2", positions=[[0, 0, 0], [0.96, 0, 0], [9999.8, 0.93, 0]], cell=[1e4] * 3, pbc=True),
+    "far apart": lambda: Atoms("He2", positions=[[0, 0, 0], [0, 0, 400.0]]),
 }
 
 
@@ -250,7 +252,9 @@ def test_invariances(atoms, seed, damping):
     moved.wrap()
     invariant(outcome(calculator, moved), expected, 1)
     order = rng.permutation(len(atoms))
+    sites = calculator.results["energies"].copy()
     invariant(outcome(calculator, atoms[order]), (expected[0], expected[1][order], expected[2]), 1)
+    np.testing.assert_allclose(calculator.results["energies"], sites[order], atol=1e-12)
     turned = atoms.copy()
     turned.rotate(rng.uniform(0, 360), rng.uniform(-1, 1, 3) + np.array([0, 0, 2]), rotate_cell=True)
     assert outcome(calculator, turned)[0] == pytest.approx(expected[0], rel=1e-10)
@@ -286,6 +290,19 @@ def test_kept_lists_change_nothing(strain):
         np.testing.assert_allclose(found[2], expected[2], atol=1e-9)
     assert 1 < kept.builds < 70
     assert kept.dangerous_builds == 0
+
+
+def test_expansion_does_not_excuse_the_shorter_list():
+    """An expanding cell pushes distant pairs out faster than near ones: both lists have to stay complete."""
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        kept, atoms = D3Calculator("pbe", cutoff=12.0, cn_cutoff=4.5), mixed()
+        outcome(kept, atoms)
+        atoms.set_cell(atoms.cell.array * 1.07, scale_atoms=True)
+        direction = rng.normal(0, 1, 3)
+        atoms.positions[0] += 1.3 * direction / np.linalg.norm(direction)
+        fresh = D3Calculator("pbe", cutoff=12.0, cn_cutoff=4.5)
+        assert_same(outcome(kept, atoms), outcome(fresh, atoms), energy=1e-12, forces=1e-10, stress=1e-11)
 
 
 def test_late_lists_are_noticed(caplog):

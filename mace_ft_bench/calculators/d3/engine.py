@@ -164,7 +164,7 @@ class _Evaluation:
         return (blocks.bounds, lists.starts, lists.entries), self.geometry, blocks.species
 
     def _coordination(self) -> tuple[np.ndarray, int]:
-        from mace_ft_bench.calculators.d3.passes import count_neighbours  # noqa: PLC0415 - numba
+        from mace_ft_bench.calculators.d3.kernels import count_neighbours  # noqa: PLC0415 - numba
 
         kernel: Any = count_neighbours
 
@@ -179,7 +179,7 @@ class _Evaluation:
         return parts.sum(axis=0), int(touching.sum())
 
     def _pairs(self, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-        from mace_ft_bench.calculators.d3.passes import sum_pairs  # noqa: PLC0415 - numba
+        from mace_ft_bench.calculators.d3.kernels import sum_pairs  # noqa: PLC0415 - numba
 
         law = (self.settings.damping in {"bj", "bjm"}, self.settings.cutoff / Bohr, self.per_width)
         table = self.constants.c6, self.constants.damping
@@ -206,7 +206,7 @@ class _Evaluation:
         return energies.sum(axis=0), back.sum(axis=0), forces.sum(axis=0), virial.sum(axis=0)
 
     def _chain(self, back: np.ndarray, forces: np.ndarray, virial: np.ndarray) -> None:
-        from mace_ft_bench.calculators.d3.passes import chain_to_forces  # noqa: PLC0415 - numba
+        from mace_ft_bench.calculators.d3.kernels import chain_to_forces  # noqa: PLC0415 - numba
 
         kernel: Any = chain_to_forces
 

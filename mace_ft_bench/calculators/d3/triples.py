@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mace_ft_bench.calculators.d3.jit import Pack, compiled
-from mace_ft_bench.calculators.d3.passes import REFERENCES
+from mace_ft_bench.calculators.d3.kernels import REFERENCES
 
 SCALE = (4.0 / 3.0) ** 16
 """Sixteenth power of the scale of the radii; 16 is the exponent of the damping."""
@@ -83,7 +83,7 @@ def sum_triples(
     Parameters
     ----------
     blocks, geometry, species, weights, results
-        As for :func:`mace_ft_bench.calculators.d3.passes.sum_pairs`.
+        As for :func:`mace_ft_bench.calculators.d3.kernels.sum_pairs`.
     lists
         As there, but every pair on the lists of both its atoms.
     law
