@@ -292,19 +292,6 @@ def test_kept_lists_change_nothing(strain):
     assert kept.dangerous_builds == 0
 
 
-def test_expansion_does_not_excuse_the_shorter_list():
-    """An expanding cell pushes distant pairs out faster than near ones: both lists have to stay complete."""
-    rng = np.random.default_rng(4)
-    for _ in range(30):
-        kept, atoms = D3Calculator("pbe", cutoff=12.0, cn_cutoff=4.5), mixed()
-        outcome(kept, atoms)
-        atoms.set_cell(atoms.cell.array * 1.07, scale_atoms=True)
-        direction = rng.normal(0, 1, 3)
-        atoms.positions[0] += 1.3 * direction / np.linalg.norm(direction)
-        fresh = D3Calculator("pbe", cutoff=12.0, cn_cutoff=4.5)
-        assert_same(outcome(kept, atoms), outcome(fresh, atoms), energy=1e-12, forces=1e-10, stress=1e-11)
-
-
 def test_late_lists_are_noticed(caplog):
     careless = D3Calculator("pbe", skin=0.05, delay=50, **SHORT)
     with caplog.at_level(logging.WARNING, logger="mace_ft_bench"):

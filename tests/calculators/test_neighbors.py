@@ -15,7 +15,7 @@ from ase.build import bulk, fcc111, graphene, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
+from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings, SkinTracker
 from mace_ft_bench.errors import StructureError, UnknownNameError
 
 RIM = 1e-7
@@ -159,6 +159,17 @@ def test_uniform_strain_uses_up_little_of_the_skin():
         listed.update(atoms)
         atoms.set_cell(0.99 * atoms.cell.array, scale_atoms=True)
     assert listed.builds == 1
+
+
+def test_expansion_does_not_excuse_shorter_lists():
+    """A pair 4.5 Å apart that comes within 3.1 Å is not on a list for 3.1 + 1 Å, though it is on one for 12 + 1 Å."""
+    tracker = SkinTracker(12.0, SkinSettings(skin=1.0))
+    atoms = Atoms("H9", positions=[[4.5 * n, 0, 0] for n in range(9)], cell=[40.5] * 3, pbc=True)
+    assert tracker.must_build(atoms)
+    atoms.set_cell(1.07 * atoms.cell.array, scale_atoms=True)
+    atoms.positions[0, 0] += 1.75
+    assert np.linalg.norm(atoms.positions[1] - atoms.positions[0]) < 3.1
+    assert tracker.must_build(atoms)
 
 
 def changed(what):
