@@ -47,7 +47,7 @@ class D3Calculator(Calculator):
     damping
         ``bj``, ``zero``, ``bjm`` or ``zerom``.
     device
-        ``auto``, ``cpu`` or ``cuda``; only ``engine="torch-dftd"`` can use a GPU.
+        ``auto``, ``cpu`` or ``cuda``; only ``engine="torch-dftd"`` uses a GPU, ``engine="auto"`` never does.
     **options
         The other fields of :class:`D3Settings`: ``cutoff``, ``cn_cutoff``, ``abc``, ``smoothing``, ``skin``, ``every``,
         ``delay``, ``check``, ``on_dangerous``, ``engine``.
@@ -83,7 +83,7 @@ class D3Calculator(Calculator):
         self._engine = _make_engine(settings, device)
         self.label_name = f"D3({settings.damping})-{settings.functional}"
         self.parameters = {field.name: getattr(settings, field.name) for field in fields(D3Settings)}
-        if settings.engine == "torch-dftd" or device.startswith("cuda"):
+        if settings.engine == "torch-dftd":
             self.implemented_properties = [name for name in type(self).implemented_properties if name != "energies"]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,12 +143,9 @@ class D3Calculator(Calculator):
 
 
 def _make_engine(settings: D3Settings, device: str) -> NumbaEngine | TorchEngine:
-    wanted = settings.engine
-    if wanted == "auto":
-        # torch-dftd searches its neighbours on the processor, which takes longer than the whole of the other engine.
-        wanted = "torch-dftd" if device.startswith("cuda") else "numba"
-    if wanted == "numba":
-        if device.partition(":")[0] not in {"auto", "cpu"}:
+    if settings.engine != "torch-dftd":
+        # Also beside a model on a GPU: torch-dftd takes a list of all pairs from the processor, at every step.
+        if settings.engine == "numba" and device.partition(":")[0] not in {"auto", "cpu"}:
             raise UnknownNameError(
                 f'engine="numba" has no device="{device}".', fix='use device="cpu", or engine="torch-dftd".'
             )

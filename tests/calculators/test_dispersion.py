@@ -465,6 +465,10 @@ def test_defaults():
     assert D3Calculator().parameters["cutoff"] == 40 * Bohr
 
 
+def test_a_model_on_a_gpu_gets_the_fast_engine():
+    assert "energies" in D3Calculator(device="cuda").implemented_properties
+
+
 def test_importing_is_cheap():
     code = (
         "import sys, mace_ft_bench.calculators.dispersion, mace_ft_bench.calculators.combined\n"

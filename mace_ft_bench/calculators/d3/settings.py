@@ -58,8 +58,7 @@ class D3Settings:
     check: bool = True
     on_dangerous: Literal["warn", "rebuild", "raise"] = "warn"
     engine: Literal["auto", "numba", "torch-dftd"] = "auto"
-    """``numba`` (processor, double precision), ``torch-dftd`` (reference, any device), or the first on a processor and
-    the second on a GPU."""
+    """``numba`` (processor, double precision), ``torch-dftd`` (reference, any device), or ``auto``: the first."""
 
     def __post_init__(self) -> None:
         for option, known in (("damping", DAMPINGS), ("engine", ENGINES)):
