@@ -8,6 +8,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.calculator import compare_atoms as changes_between
 
+from mace_ft_bench.calculators.combined import evaluate_all
 from mace_ft_bench.errors import CardError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class CommitteeCalculator(Calculator):
             Per structure what :meth:`calculate` puts into ``results``.
         """
         structures = list(frames)
-        by_member = [_evaluate(member, structures) for member in self.members]
+        by_member = [evaluate_all(member, structures) for member in self.members]
         return [combine(list(results)) for results in zip(*by_member, strict=True)]
 
 
@@ -107,16 +108,3 @@ def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _plain(values: np.ndarray) -> Any:  # noqa: ANN401 - a float for energies, an array for the rest
     return float(values) if values.ndim == 0 else values
-
-
-def _evaluate(member: Calculator, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
-    if hasattr(member, "evaluate"):
-        return cast("list[dict[str, Any]]", member.evaluate(structures))
-    found = []
-    for structure in structures:
-        wanted = ["energy", "forces"]
-        if structure.cell.rank == 3 and "stress" in member.implemented_properties:  # noqa: PLR2004 - three dimensions
-            wanted.append("stress")
-        member.calculate(structure.copy(), wanted, all_changes)
-        found.append(dict(member.results))
-    return found

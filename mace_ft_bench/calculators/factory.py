@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ase.calculators.calculator import Calculator
 
+    from mace_ft_bench.calculators.d3.settings import D3Settings
     from mace_ft_bench.calculators.neighbors import SkinSettings
     from mace_ft_bench.zoo.card import ModelCard
 
@@ -32,6 +33,9 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
     head: str | None = None,
     accelerate: str = "auto",
     neighbors: SkinSettings | None = None,
+    dispersion: str | D3Settings | bool | None = None,
+    allow_double_counting: bool = False,
+    allow_other_functional: bool = False,
     trust: bool = False,
     accept_licence: bool = False,
 ) -> Calculator:
@@ -53,6 +57,14 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
         ``fused``, ``cueq``. MACE models only.
     neighbors
         When the neighbour list is built anew; by default when it may be incomplete. MACE models only.
+    dispersion
+        Add DFT-D3: a functional (``"pbe"``), options
+        (:class:`mace_ft_bench.calculators.dispersion.D3Settings`), or True for the functional of the model's labels.
+        All results of both parts are kept.
+    allow_double_counting
+        Add dispersion to a model whose labels contain it.
+    allow_other_functional
+        Add the dispersion of another functional than that of the labels.
     trust
         Allow unpickling a ``.model`` file, which runs whatever code its author put in. Of names, only foundation models
         need it, and only for their first use, which downloads and converts them.
@@ -73,6 +85,8 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
         If weights differ from their card.
     CheckpointError
         If a file cannot be read.
+    CardError
+        If dispersion would be counted twice or be that of another functional.
     MissingDependencyError
         If the model needs a package that is not installed.
 
@@ -89,21 +103,26 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
         _check_option("dtype", dtype, DTYPES)
     options = _Options(resolve_device(str(device)), dtype, head, accelerate, neighbors)
     allowed = _Allowed(trust=trust, accept_licence=accept_licence)
+    added = _Added(
+        dispersion,
+        allow_double_counting=allow_double_counting,
+        allow_other_functional=allow_other_functional,
+    )
     if isinstance(name_or_path, str | Path):
-        return _single(name_or_path, options, allowed)
+        return _single(name_or_path, options, allowed, added)
     from mace_ft_bench.calculators.committee import CommitteeCalculator  # noqa: PLC0415 - imports ASE's calculators
 
-    return CommitteeCalculator([_single(member, options, allowed) for member in name_or_path])
+    return CommitteeCalculator([_single(member, options, allowed, added) for member in name_or_path])
 
 
-def _single(name_or_path: str | Path, options: _Options, allowed: _Allowed) -> Calculator:
+def _single(name_or_path: str | Path, options: _Options, allowed: _Allowed, added: _Added) -> Calculator:
     if is_path(name_or_path):
-        return _from_file(Path(name_or_path), options, trust=allowed.trust)
+        return added.to(_from_file(Path(name_or_path), options, trust=allowed.trust), None, options)
     card = find_model(str(name_or_path))
     if card.kind == "factory":
-        return _from_factory(card, options)
+        return added.to(_from_factory(card, options), card, options)
     path = weights_path(card, trust=allowed.trust, accept_licence=allowed.accept_licence)
-    return _mace(_load_weights(path, trust=False), card.name, options)
+    return added.to(_mace(_load_weights(path, trust=False), card.name, options), card, options)
 
 
 @dataclass(frozen=True)
@@ -119,6 +138,34 @@ class _Options:
 class _Allowed:
     trust: bool
     accept_licence: bool
+
+
+@dataclass(frozen=True)
+class _Added:
+    """The dispersion to add to a model."""
+
+    dispersion: str | D3Settings | bool | None
+    allow_double_counting: bool
+    allow_other_functional: bool
+
+    def to(self, model: Calculator, card: ModelCard | None, options: _Options) -> Calculator:
+        """Return the model, with dispersion if it is wanted and belongs to it."""
+        if not self.dispersion:
+            return model
+        from mace_ft_bench.calculators.combined import CombinedCalculator, resolve_dispersion  # noqa: PLC0415 - slow
+        from mace_ft_bench.calculators.dispersion import D3Calculator  # noqa: PLC0415 - slow to import
+
+        settings = resolve_dispersion(
+            card,
+            self.dispersion,
+            allow_double_counting=self.allow_double_counting,
+            allow_other_functional=self.allow_other_functional,
+        )
+        return (
+            model
+            if settings is None
+            else CombinedCalculator(model, D3Calculator.from_settings(settings, options.device))
+        )
 
 
 def is_path(name_or_path: str | Path) -> bool:

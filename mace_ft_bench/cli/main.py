@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from mace_ft_bench._version import __version__
-from mace_ft_bench.cli import cases, data, finetune, models, report, run
+from mace_ft_bench.cli import cases, data, doctor, finetune, models, report, run, timing
 from mace_ft_bench.cli.console import error_console
 from mace_ft_bench.errors import MaceFtBenchError
 
@@ -21,8 +21,10 @@ app = typer.Typer(
 )
 app.command("cases")(cases.cases)
 app.command("finetune")(finetune.finetune)
+app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("timing")(timing.timing)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 

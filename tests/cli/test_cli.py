@@ -246,3 +246,32 @@ def test_a_model_that_cannot_be_built_ends_the_run_before_any_work(pickle_file, 
 
 def test_a_material_stands_for_its_cases():
     assert json.loads(output("cases", "molybdenum", "--json")) == json.loads(output("cases", "molybdenum/*", "--json"))
+
+
+def test_timing_prints_ratios():
+    text = output("timing", "skin", "batches", "--quick", "--rounds", "1")
+    assert "fresh : skin" in text
+    assert "one by one : evaluate" in text
+
+
+def test_timing_as_json():
+    rows = json.loads(output("timing", "batches", "--quick", "--rounds", "2", "--json"))
+    assert [len(samples) for samples in rows[0]["samples"].values()] == [2, 2]
+
+
+def test_unknown_timing():
+    assert 'did you mean "steps"' in str(refusal("timing", "stepz"))
+
+
+def test_doctor():
+    text = output("doctor")
+    assert "mo-ft" in text
+    assert "embedded" in text
+    assert text.count("same") >= 6
+
+
+def test_doctor_as_json():
+    found = json.loads(output("doctor", "--json"))
+    assert found["packages"]["mace-torch"] == "0.3.16"
+    assert found["models"]["mo-ft"] == "embedded"
+    assert all(check["good"] for check in found["accelerators"])

@@ -1,0 +1,1 @@
+"""Time our calculators beside their peers, in one run, as ratios of medians."""

@@ -1,0 +1,124 @@
+"""The comparisons behind ``mfb timing`` and ``mfb doctor``: analysis with fabricated times, and small real runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mace_ft_bench.calculators import backends
+from mace_ft_bench.errors import AccelerationError
+from mace_ft_bench.timing import doctor, serving
+from mace_ft_bench.timing.interleaved import Times, time_in_turns
+from mace_ft_bench.timing.skin import SkinCheck, check_skin
+
+
+def test_ways_take_turns():
+    calls = []
+    times = time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
+    assert calls == ["a", "b"] * 3
+    assert {name: len(samples) for name, samples in times.samples.items()} == {"a": 2, "b": 2}
+    assert all(sample >= 0 for samples in times.samples.values() for sample in samples)
+
+
+def test_ratios_are_taken_round_by_round():
+    times = Times({"slow": (2.0, 60.0, 9.0), "fast": (1.0, 20.0, 3.0)})
+    assert times.ratio("slow", "fast") == 3.0
+    assert times.ratio("fast", "slow") == pytest.approx(1 / 3)
+    assert times.median("slow") == 9.0
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_growth_exponent(exponent):
+    sizes = [128, 372, 1038, 2900]
+    assert serving.growth_exponent(sizes, [3 * size**exponent for size in sizes]) == pytest.approx(exponent)
+
+
+@pytest.mark.parametrize("atoms", [2, 16, 54, 128, 432, 1024, 2916])
+def test_supercells_are_compact(atoms):
+    supercell = serving.molybdenum(atoms)
+    assert len(supercell) == atoms
+    lengths = supercell.cell.lengths()
+    assert lengths.max() <= 2.1 * lengths.min()
+
+
+def test_strained_cells():
+    cells = serving.strained_cells(8)
+    assert sorted({len(cell) for cell in cells}) == [2, 4, 8, 16]
+    assert len({round(cell.get_volume() / len(cell), 6) for cell in cells}) == 8
+
+
+def test_a_step_moves_the_atoms_and_asks_again():
+    from ase.calculators.emt import EMT
+
+    class Counting(EMT):
+        calls = 0
+
+        def calculate(self, *arguments, **options):
+            Counting.calls += 1
+            super().calculate(*arguments, **options)
+
+    atoms = serving.molybdenum(16)
+    atoms.symbols[:] = "Cu"
+    before = atoms.positions.copy()
+    step = serving.md_step(atoms, Counting())
+    step()
+    step()
+    assert Counting.calls == 2
+    assert (atoms.positions == before).all()
+
+
+def test_our_step_beside_mace():
+    (found,) = serving.steps_beside_mace("mo-ft", "float64", sizes=(16,), rounds=1)
+    assert found.atoms == 16
+    assert 0 < found.force_difference < 1e-6
+    assert set(found.times.samples) == {serving.OURS, serving.PEER}
+
+
+def test_a_kept_list_gives_what_a_fresh_one_gives():
+    found = check_skin("mo-ft", "NPT", atoms=16, steps=20)
+    assert found.frames == 21
+    assert 1 <= found.builds < found.frames
+    assert found.energy_difference < 1e-9
+    assert found.force_difference < 1e-8
+
+
+def test_ratio_of_lists():
+    assert SkinCheck("NVT", 2, 3, 1, 0.0, 0.0, kept_ms=2.0, fresh_ms=9.0).ratio == 4.5
+
+
+def test_doctor_compares_every_accelerator():
+    found = doctor.check_accelerators("mo-ft", repeat=1)
+    on_cpu = {(check.name, check.dtype) for check in found if check.device == "cpu"}
+    assert on_cpu == {(name, dtype) for name in backends.BUILDERS for dtype in ("float64", "float32")}
+    assert all(check.good and check.milliseconds > 0 for check in found)
+
+
+def test_doctor_says_why_something_cannot_be_used(monkeypatch):
+    def refuse(_model, _head):
+        raise AccelerationError("the moon is full", fix="wait.")
+
+    class Off:
+        name = "cueq"
+
+        def __init__(self, plain):
+            self.plain = plain
+
+        def evaluate(self, graph):
+            output = self.plain.evaluate(graph)
+            return backends.Output(
+                output.energies + 1e-3 * np.arange(len(output.energies)), output.forces, output.virials
+            )
+
+    plain = backends.BUILDERS["e3nn"]
+    monkeypatch.setitem(backends.BUILDERS, "fused", refuse)
+    monkeypatch.setitem(backends.BUILDERS, "cueq", lambda model, head: Off(plain(model, head)))
+    found = {check.name: check for check in doctor.check_accelerators("mo-ft", repeat=1) if check.dtype == "float64"}
+    assert found["e3nn"].good
+    assert (found["fused"].verdict, found["fused"].milliseconds) == ("the moon is full", None)
+    assert found["cueq"].verdict.startswith("differs in energy per atom by 0.001")
+    assert not found["cueq"].good
+
+
+def test_packages_and_devices():
+    assert doctor.packages()["mace-torch"] == "0.3.16"
+    assert doctor.devices()[0].startswith("cpu (")
