@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,10 @@ from mace_ft_bench.testing import FLOAT32, FLOAT64
 from ..conftest import FOUNDATION_LIKE, TINY, TWO_HEADS, build
 
 RESIDUAL = "RealAgnosticResidualInteractionBlock"
+DENSITY = {
+    "interaction_cls": "RealAgnosticDensityResidualInteractionBlock",
+    "interaction_cls_first": "RealAgnosticDensityInteractionBlock",
+}
 ARCHITECTURES = {
     "as most are": {"interaction_cls": RESIDUAL, "interaction_cls_first": RESIDUAL, "correlation": 3},
     "no residual in the first layer": {"interaction_cls_first": "RealAgnosticInteractionBlock"},
@@ -35,6 +41,12 @@ ARCHITECTURES = {
     "envelope after the network": {"apply_cutoff": False},
     "gaussians": {"radial_type": "gaussian"},
     "two heads": TWO_HEADS,
+    "density": DENSITY,
+    "density with a residual in the first layer": DENSITY | {"interaction_cls_first": DENSITY["interaction_cls"]},
+    "density and envelope after the network": DENSITY | {"apply_cutoff": False},
+    "density in the second layer only": {"interaction_cls": DENSITY["interaction_cls"]},
+    "Agnesi": {"distance_transform": "Agnesi"},
+    "soft transform": {"distance_transform": "Soft"},
 }
 
 LIMITS = {torch.float64: FLOAT64, torch.float32: FLOAT32}
@@ -149,6 +161,39 @@ def test_forces_are_the_slope_of_the_energy_between_knots():
     assert backend.evaluate(graph_of([pair], cutoff)).forces[1, 2] == pytest.approx(-slope, abs=1e-7)
 
 
+def test_coefficients_are_those_of_the_model_where_it_rounded_them():
+    """A model made in single precision keeps rounded coefficients in double; strong messages show the difference."""
+    model = build(avg_num_neighbors=0.3).double()
+    graph = graph_of(structures(), float(model.r_max))
+    expected = build_e3nn(model, 0).evaluate(graph)
+    np.testing.assert_allclose(build_fused(model, 0).evaluate(graph).energies, expected.energies, rtol=0, atol=1e-12)
+
+
+def test_pairs_of_elements_get_their_tables_when_they_first_meet():
+    model = build(**DENSITY, distance_transform="Agnesi").double()
+    backend, plain = build_fused(model, 0), build_e3nn(model, 0)
+    radials = backend._model.tables.radials
+    cutoff = float(model.r_max)
+    silicon = bulk("Si", cubic=True)
+    silicon.rattle(0.05, seed=1)
+    far = Atoms("SiMo", positions=[[0, 0, 0], [0, 0, cutoff + 0.1]])
+    for frame, known in [(far, 0), (silicon, 1), (silicon, 1), (structures()[0], 3), (silicon, 3)]:
+        graph = graph_of([frame], cutoff, skin=0.5)
+        assert_same(backend.evaluate(graph), plain.evaluate(graph), FLOAT64)
+        assert [len(layer.spacing) for layer in radials.layers] == [known, known]
+        assert (radials.known == radials.known.T).all()
+
+
+def test_threads_may_meet_new_pairs_of_elements_at_once():
+    model = build(distance_transform="Agnesi").double()
+    graph = graph_of(structures()[:1], float(model.r_max))
+    backend = build_fused(model, 0)
+    with ThreadPoolExecutor(4) as pool:
+        results = [item.result() for item in [pool.submit(backend.evaluate, graph) for _ in range(8)]]
+    assert len(backend._model.tables.radials.layers[0].spacing) == 3
+    assert all((result.forces == results[0].forces).all() for result in results)
+
+
 @pytest.mark.parametrize("distance", [0.0, 0.01, 0.099])
 def test_overlapping_atoms_are_refused_before_the_tables_end(distance):
     model = build().double()
@@ -162,12 +207,11 @@ def test_overlapping_atoms_are_refused_before_the_tables_end(distance):
     ("changes", "reason"),
     [
         (FOUNDATION_LIKE, "a pair repulsion"),
-        ({"distance_transform": "Agnesi"}, "a distance transform"),
-        ({"interaction_cls": "RealAgnosticDensityResidualInteractionBlock"}, "interaction blocks"),
+        ({"interaction_cls": "RealAgnosticResidualNonLinearInteractionBlock"}, "interaction blocks"),
         ({"hidden_irreps": "4x0e+4x0o+4x1o+4x1e"}, "irreps"),
         ({"correlation": 4, "hidden_irreps": "2x0e"}, "product basis"),
     ],
-    ids=["repulsion", "agnesi", "density", "both parities", "correlation"],
+    ids=["repulsion", "non-linear", "both parities", "correlation"],
 )
 def test_what_it_does_not_know_is_refused(changes, reason):
     model = build(**changes)

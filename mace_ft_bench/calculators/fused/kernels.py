@@ -5,7 +5,7 @@ can share the atoms; what several threads write (gradients of neighbours) goes t
 
 Shapes: N atoms, P candidate pairs sorted by receiver, S spherical harmonics, C channels, K paths of the tensor
 product, G groups (path, component of the sender), R raw message components, M message components, H hidden
-components, X tables of elements. Features are (atom, component, channel) with the channels contiguous: every innermost
+components, Z elements. Features are (atom, component, channel) with the channels contiguous: every innermost
 loop runs over channels and is vectorised.
 
 The functions are longer than elsewhere in the package: a call inside the innermost loops would cost more than it
@@ -82,6 +82,17 @@ def pair_geometry(
             slot += 1
         active[i] = slot - first_pair[i]
     return shortest
+
+
+@_jit
+def mark_pairs(start, stop, species, first_pair, active, neighbour, known, missing):
+    """Set ``missing[y, z]`` (Z, Z) for every pair of elements within the cutoff that is not ``known``."""
+    for i in range(start, stop):
+        row = known[species[i]]
+        for p in range(first_pair[i], first_pair[i] + active[i]):
+            z = species[neighbour[p]]
+            if not row[z]:
+                missing[species[i], z] = True
 
 
 @_jit
@@ -199,15 +210,16 @@ def _product_back(x, terms, weights, gradient, out):
 
 @_jit
 def layer_forward(
-    start, stop, species, pairs, radial, links, mixing, product, skip, sent, sent_row, before, message, hidden
+    start, stop, species, pairs, radial, links, mixing, product, skip, sent, sent_row, before, message, hidden, share
 ):
     """Compute the messages and the new hidden features of one layer.
 
     ``sent`` (rows, H, C) are the features that neighbours send, row ``sent_row[j]`` for atom j; ``before`` (N, H, C)
-    the hidden features of the layer before, which the skip connection keeps.
+    the hidden features of the layer before, which the skip connection keeps. ``share`` (N,) becomes one over the
+    density of neighbours plus one, by which messages are multiplied; it has no entries if they are not.
     """
     first_pair, active, neighbour, _, length, harmonics = pairs
-    lowest, spacing, table = radial
+    lowest, table_of, first_row, spacing, table = radial
     group_path, group_source, group_first, link_target, _, _, _ = links
     mix, mix_block, mix_target = mixing
     terms, product_weights, product_row, linear, linear_block = product
@@ -221,14 +233,22 @@ def layer_forward(
     contracted = np.empty((hidden.shape[1], channels), message.dtype)
     identity = np.arange(hidden.shape[1])
     for i in range(start, stop):
+        z = species[i]
+        tables = table_of[z]
         raw[:] = 0
+        density = 0.0
         for p in range(first_pair[i], first_pair[i] + active[i]):
-            place = (length[p] - lowest) / spacing
+            j = neighbour[p]
+            kind = tables[species[j]]
+            place = (np.sqrt(length[p]) - lowest) / spacing[kind]
             knot = int(place)
+            first = first_row[kind] + 3 * knot
             _hermite(place - knot, basis)
-            _interpolate(table[3 * knot : 3 * knot + 6], basis, weights)
+            _interpolate(table[first : first + 6], basis, weights)
+            if share.size:
+                density += weights[weights.size - 1]
             _couplings(harmonics[p], links, coupling)
-            features = sent[sent_row[neighbour[p]]]
+            features = sent[sent_row[j]]
             for g in range(group_path.size):
                 w = weights[group_path[g] * channels : (group_path[g] + 1) * channels]
                 u = features[group_source[g]]
@@ -239,7 +259,9 @@ def layer_forward(
                     row = raw[link_target[k]]
                     for c in range(channels):
                         row[c] += factor * carried[c]
-        z = species[i]
+        if share.size:
+            share[i] = 1 / (1 + density)
+            raw *= share[i]
         mine = message[i]
         mine[:] = 0
         mine[mine.shape[0] - 1] = 1
@@ -266,6 +288,7 @@ def layer_backward(
     sent,
     sent_row,
     message,
+    share,
     hidden_gradient,
     before_gradient,
     harmonics_gradient,
@@ -278,7 +301,7 @@ def layer_backward(
     the first layer, where what is sent depends on elements only.
     """
     first_pair, active, neighbour, _, length, harmonics = pairs
-    lowest, spacing, table = radial
+    lowest, table_of, first_row, spacing, table = radial
     group_path, group_source, group_first, link_target, link_first, link_harmonic, link_value = links
     mix, mix_block, mix_target = mixing_back
     terms, product_weights, product_row, linear, linear_block = product_back
@@ -296,6 +319,7 @@ def layer_backward(
     identity = np.arange(hidden_size)
     for i in range(start, stop):
         z = species[i]
+        tables = table_of[z]
         above = hidden_gradient[i]
         if skip_source.size:
             _mix_back(above, skip_matrices[z], skip_block, skip_source, 0, before_gradient[i])
@@ -305,16 +329,27 @@ def layer_backward(
         _product_back(message[i], terms, product_weights[product_row[z]], contracted, gathered)
         raw[:] = 0
         _mix_back(gathered, mix[min(z, mix.shape[0] - 1)], mix_block, mix_target, 0, raw)
+        of_density = 0.0
+        if share.size:
+            # The message, which is linear in the share, is kept, so that its unmixed form is not needed again.
+            for m in range(message.shape[1] - 1):
+                for c in range(channels):
+                    of_density -= gathered[m, c] * message[i, m, c]
+            of_density *= share[i]
+            raw *= share[i]
         for p in range(first_pair[i], first_pair[i] + active[i]):
-            place = (length[p] - lowest) / spacing
+            j = neighbour[p]
+            kind = tables[species[j]]
+            root = np.sqrt(length[p])
+            place = (root - lowest) / spacing[kind]
             knot = int(place)
-            rows = table[3 * knot : 3 * knot + 6]
+            first = first_row[kind] + 3 * knot
+            rows = table[first : first + 6]
             _hermite(place - knot, basis)
             _interpolate(rows, basis, weights)
-            _hermite_slope(place - knot, 1 / spacing, basis)
+            _hermite_slope(place - knot, 0.5 / (root * spacing[kind]), basis)
             _interpolate(rows, basis, slopes)
             _couplings(harmonics[p], links, coupling)
-            j = neighbour[p]
             features = sent[sent_row[j]]
             along = length[p] * 0
             for g in range(group_path.size):
@@ -339,6 +374,8 @@ def layer_backward(
                     for c in range(channels):
                         row[c] += summed[c] * w[c]
             length_gradient[p] += along
+            if share.size:
+                length_gradient[p] += of_density * slopes[slopes.size - 1]
 
 
 @_jit

@@ -19,6 +19,7 @@ from mace_ft_bench.calculators.structure_checks import refuse_overlap
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mace_ft_bench.calculators.fused.radials import RadialTable
     from mace_ft_bench.calculators.fused.tables import Layer
     from mace_ft_bench.calculators.graph import Graph
 
@@ -52,10 +53,13 @@ class Pairs(NamedTuple):
 class _Trace(NamedTuple):
     """What the forward pass leaves for the backward pass, per layer."""
 
+    radials: list[RadialTable]
     sent: list[tuple[np.ndarray, np.ndarray]]
     """What atoms send (rows, H, C), and the row of each atom."""
     messages: list[np.ndarray]
     hidden: list[np.ndarray]
+    shares: list[np.ndarray]
+    """What messages were multiplied by (N,); empty where they were not."""
 
 
 class FusedModel:
@@ -79,7 +83,8 @@ class FusedModel:
         crew = _Crew(len(graph.positions))
         pairs, shortest = self._geometry(crew, graph)
         refuse_overlap(graph, shortest)
-        trace = self._forward(crew, graph.species, pairs)
+        radials = self._radials(crew, graph.species, pairs)
+        trace = self._forward(crew, graph.species, pairs, radials)
         energies, gradients = self.readouts.evaluate(trace.hidden, graph.species)
         pair_gradients = self._backward(crew, graph.species, pairs, trace, gradients)
         forces = np.zeros((crew.size, *graph.positions.shape))
@@ -102,19 +107,31 @@ class FusedModel:
         where = (graph.positions, graph.structure, graph.cells, self.tables.cutoff)
         return pairs, min(crew.run(kernels.pair_geometry, *where, *searched))
 
-    def _forward(self, crew: _Crew, species: np.ndarray, pairs: Pairs) -> _Trace:
-        trace = _Trace([], [], [])
+    def _radials(self, crew: _Crew, species: np.ndarray, pairs: Pairs) -> list[RadialTable]:
+        """Return the radial tables of every layer; they cover the pairs of elements of this structure."""
+        radials = self.tables.radials
+        if radials.by_pair:
+            known = radials.known
+            missing = np.zeros_like(known)
+            arrays = (species, pairs.first_pair, pairs.active, pairs.neighbour, known, missing)
+            crew.run(kernels.mark_pairs, *arrays)
+            radials.add(np.argwhere(missing))
+        return radials.layers
+
+    def _forward(self, crew: _Crew, species: np.ndarray, pairs: Pairs, radials: list[RadialTable]) -> _Trace:
+        trace = _Trace(radials, [], [], [], [])
         before = self.tables.embedding[species]
         rows = species
-        for layer in self.tables.layers:
+        for layer, radial in zip(self.tables.layers, radials, strict=True):
             # What is sent in the first layer depends on the element only.
             source = trace.hidden[-1] if trace.hidden else self.tables.embedding
             trace.sent.append((_send(crew, layer, source), rows))
             shape = (len(species), layer.size, before.shape[2])
             trace.messages.append(np.empty(shape, self.dtype))
             trace.hidden.append(np.empty((shape[0], layer.hidden, shape[2]), self.dtype))
-            weights = (layer.radial, layer.links, layer.mixing, layer.product, layer.skip)
-            arrays = (*trace.sent[-1], before, trace.messages[-1], trace.hidden[-1])
+            trace.shares.append(np.empty(len(species) if layer.density else 0, self.dtype))
+            weights = (radial, layer.links, layer.mixing, layer.product, layer.skip)
+            arrays = (*trace.sent[-1], before, trace.messages[-1], trace.hidden[-1], trace.shares[-1])
             crew.run(kernels.layer_forward, species, pairs, *weights, *arrays)
             before, rows = trace.hidden[-1], np.arange(len(species))
         return trace
@@ -128,8 +145,9 @@ class FusedModel:
             layer, features = self.tables.layers[index], trace.sent[index][0]
             below = gradients[index - 1] if index else np.zeros((len(species), *features.shape[1:]), self.dtype)
             of_sent = np.zeros((crew.size, *features.shape) if index else (crew.size, 0, 1, 1), self.dtype)
-            weights = (layer.radial, layer.links, layer.mixing_back, layer.product_back, layer.skip_back)
-            arrays = (*trace.sent[index], trace.messages[index], gradients[index], below, *of_pairs)
+            weights = (trace.radials[index], layer.links, layer.mixing_back, layer.product_back, layer.skip_back)
+            traced = (*trace.sent[index], trace.messages[index], trace.shares[index])
+            arrays = (*traced, gradients[index], below, *of_pairs)
             crew.run(kernels.layer_backward, species, pairs, *weights, *arrays, own=(of_sent,))
             if index:
                 crew.run(kernels.send_back, of_sent, layer.up_back.matrices, layer.up_back.block, below)

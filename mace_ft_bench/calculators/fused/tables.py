@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.interpolate import make_interp_spline
 
 from mace_ft_bench.calculators.fused.harmonics import Lift, lift
+from mace_ft_bench.calculators.fused.radials import Radials, has_density
 from mace_ft_bench.calculators.fused.readouts import known
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 
@@ -23,14 +23,15 @@ with mace_environment():
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-KNOTS = 1024
-"""Knots of a radial table; quintic interpolation is then exact to 1e-10 of the largest value."""
-_LOWEST = 0.05
-"""Start of the radial tables [Angstrom]; closer atoms are refused before."""
 _HIGHEST_CORRELATION = 3
 _ZERO = 1e-10
 
-INTERACTIONS = {"RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"}
+INTERACTIONS = {
+    "RealAgnosticInteractionBlock",
+    "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticDensityInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock",
+}
 
 
 class Mixing(NamedTuple):
@@ -64,8 +65,6 @@ class Layer(NamedTuple):
     up: Mixing
     """Mixes what is sent."""
     up_back: Mixing
-    radial: tuple[float, float, np.ndarray]
-    """Lowest distance, spacing, table (3 knots, K C)."""
     links: Links
     mixing: Mixing
     mixing_back: Mixing
@@ -73,6 +72,8 @@ class Layer(NamedTuple):
     product_back: tuple[Any, ...]
     skip: Mixing
     skip_back: Mixing
+    density: bool
+    """Whether messages are divided by the density of neighbours plus one."""
     size: int
     """Message components, the constant one included."""
     hidden: int
@@ -89,6 +90,7 @@ class Tables(NamedTuple):
     components: int
     """Spherical harmonics (S,)."""
     layers: list[Layer]
+    radials: Radials
 
 
 def refusal(model: torch.nn.Module) -> str | None:
@@ -97,7 +99,6 @@ def refusal(model: torch.nn.Module) -> str | None:
         (type(model).__name__ == "ScaleShiftMACE", f"class {type(model).__name__}"),
         (not hasattr(model, "pair_repulsion"), "a pair repulsion"),
         (not hasattr(model, "joint_embedding"), "embeddings of additional features"),
-        (not hasattr(model.radial_embedding, "distance_transform"), "a distance transform by elements"),
         (all(type(item).__name__ in INTERACTIONS for item in _modules(model.interactions)), "its interaction blocks"),
         (all(known(item) for item in _modules(model.readouts)), "its readout blocks"),
         (len(_modules(model.readouts)) == len(_modules(model.interactions)), "its number of readouts"),
@@ -134,7 +135,9 @@ def read_tables(model: Any) -> Tables:  # noqa: ANN401 - a ScaleShiftMACE
         embedding = _numpy(model.node_embedding(elements))[:, None, :].copy()
         layers = [_layer(model, index, elements) for index in range(len(_modules(model.interactions)))]
     harmonics = model.interactions[0].edge_attrs_irreps
-    return Tables(float(model.r_max), embedding, lift(harmonics.lmax, _dtype(dtype)), harmonics.dim, layers)
+    return Tables(
+        float(model.r_max), embedding, lift(harmonics.lmax, _dtype(dtype)), harmonics.dim, layers, Radials(model)
+    )
 
 
 def _layer(model: Any, index: int, elements: torch.Tensor) -> Layer:  # noqa: ANN401 - a ScaleShiftMACE
@@ -148,7 +151,6 @@ def _layer(model: Any, index: int, elements: torch.Tensor) -> Layer:  # noqa: AN
     return Layer(
         up=up,
         up_back=_transposed(up),
-        radial=_radial_table(model, interaction),
         links=_links(interaction.conv_tp, elements.dtype),
         mixing=mixing,
         mixing_back=_transposed(mixing),
@@ -156,6 +158,7 @@ def _layer(model: Any, index: int, elements: torch.Tensor) -> Layer:  # noqa: AN
         product_back=(*terms, *_transposed(linear)[:2]),
         skip=skip,
         skip_back=_transposed(skip),
+        density=has_density(interaction),
         size=int(mixing.target.max()) + 2,
         hidden=linear.block.size,
     )
@@ -195,9 +198,10 @@ def _transposed(mixing: Mixing) -> Mixing:
 def _message_mixing(interaction: Any, elements: torch.Tensor) -> Mixing:  # noqa: ANN401 - a block of mace
     """Read linear map, normalisation and (without a residual connection) the map by element: (Z or 1, B, C, C)."""
     residual = "Residual" in type(interaction).__name__
+    neighbours = 1.0 if has_density(interaction) else interaction.avg_num_neighbors
 
     def message(values: torch.Tensor, element: torch.Tensor) -> torch.Tensor:
-        mixed: torch.Tensor = interaction.linear(values) / interaction.avg_num_neighbors
+        mixed: torch.Tensor = interaction.linear(values) / neighbours
         return mixed if residual else interaction.skip_tp(mixed, element.expand(len(values), -1))
 
     irreps = interaction.linear.irreps_in, interaction.target_irreps
@@ -237,17 +241,13 @@ def _by_element(
 
 def _links(product: Any, dtype: torch.dtype) -> Links:  # noqa: ANN401 - an e3nn tensor product
     groups: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    coefficients = _path_coefficients(product, dtype)
     senders, results = [list(_blocks(irreps)) for irreps in (product.irreps_in1, product.irreps_out)]
     for path, rule in enumerate(product.instructions):
-        irreps = (
-            product.irreps_in1[rule.i_in1].ir,
-            product.irreps_in2[rule.i_in2].ir,
-            product.irreps_out[rule.i_out].ir,
-        )
-        coefficients = rule.path_weight * _numpy(o3.wigner_3j(*(ir.l for ir in irreps), dtype=torch.float64))
-        for m1, m2, m3 in np.argwhere(np.abs(coefficients) > _ZERO).tolist():
-            source, target = senders[rule.i_in1][3] + m1, results[rule.i_out][3] + m3
-            groups[path, source][target].append((irreps[1].l ** 2 + m2, float(coefficients[m1, m2, m3])))
+        (_, _, _, source), (_, ir, column, target) = senders[rule.i_in1], results[rule.i_out]
+        of_path = coefficients[source : source + senders[rule.i_in1][1].dim, :, column : column + ir.dim]
+        for m1, harmonic, m3 in np.argwhere(np.abs(of_path) > _ZERO).tolist():
+            groups[path, source + m1][target + m3].append((harmonic, float(of_path[m1, harmonic, m3])))
     links = [(target, terms) for group in groups.values() for target, terms in group.items()]
     terms = [term for _, group in links for term in group]
     return Links(
@@ -259,6 +259,21 @@ def _links(product: Any, dtype: torch.dtype) -> Links:  # noqa: ANN401 - an e3nn
         link_harmonic=np.array([harmonic for harmonic, _ in terms]),
         link_value=np.array([value for _, value in terms], dtype=_dtype(dtype)),
     )
+
+
+def _path_coefficients(product: Any, dtype: torch.dtype) -> np.ndarray:  # noqa: ANN401 - an e3nn tensor product
+    """Return what the first channel of each component of the sender gives with each harmonic, for weights of one.
+
+    Probed, not computed: a model made in single precision keeps rounded coefficients when it is converted to double.
+    """
+    columns = [column + m for _, ir, column, _ in _blocks(product.irreps_in1) for m in range(ir.dim)]
+    features = torch.zeros(len(columns), product.irreps_in1.dim, dtype=dtype)
+    features[torch.arange(len(columns)), torch.tensor(columns)] = 1
+    harmonics = torch.eye(product.irreps_in2.dim, dtype=dtype)
+    count = len(columns) * len(harmonics)
+    pairs = features.repeat_interleave(len(harmonics), dim=0), harmonics.repeat(len(columns), 1)
+    values = product(*pairs, torch.ones(count, product.weight_numel, dtype=dtype))
+    return _numpy(values).reshape(len(columns), len(harmonics), -1)
 
 
 def _starts(lengths: Iterable[int]) -> np.ndarray:
@@ -294,26 +309,6 @@ def _monomials(item: Any, component: int, *, scalar: bool) -> Iterator[tuple[tup
         for factors, coefficients in summed.items():
             padded = factors + (constant,) * (_HIGHEST_CORRELATION - order)
             yield padded, np.einsum("p,zpc->zc", coefficients, _numpy(paths)).astype(tensor.dtype)
-
-
-def _radial_table(model: Any, interaction: Any) -> tuple[float, float, np.ndarray]:  # noqa: ANN401 - blocks of mace
-    """Tabulate the radial functions: (3 knots, K C), the rows of a knot are f, h f', h^2 f''."""
-    highest = float(model.r_max)
-    knots = np.linspace(_LOWEST, highest, KNOTS)
-    spacing = knots[1] - knots[0]
-    spline = make_interp_spline(knots, _radial_functions(model, interaction, knots), k=5)
-    rows = [spline(knots, derivative) * spacing**derivative for derivative in range(3)]
-    # One knot more, so that a distance rounded up to the cutoff still has a right end.
-    table = np.stack(rows, axis=1).reshape(3 * KNOTS, -1)
-    table = np.concatenate([table, np.zeros((3, table.shape[1]))])
-    return _LOWEST, spacing, np.ascontiguousarray(table, dtype=_dtype(next(model.parameters()).dtype))
-
-
-def _radial_functions(model: Any, interaction: Any, knots: np.ndarray) -> np.ndarray:  # noqa: ANN401 - blocks of mace
-    lengths = torch.as_tensor(knots, dtype=next(model.parameters()).dtype)[:, None]
-    features, envelope = model.radial_embedding(lengths, None, None, None)
-    weights = interaction.conv_tp_weights(features)
-    return _numpy(weights if envelope is None else weights * envelope).astype(np.float64)
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
