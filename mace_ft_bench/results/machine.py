@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "ase", "numpy", "elastic", "phonopy", "chgnet")
+PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "numba", "vesin", "ase", "numpy", "elastic", "phonopy", "chgnet")
 
 
 def package_versions() -> dict[str, str]:

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
     from mace_ft_bench.results.store import RecordStore
 
+_ACCELERATE = "auto"
+"""How calculators choose their accelerator; whichever it is has reproduced the plain path, and the record names it."""
+
 _log = logging.getLogger("mace_ft_bench")
 
 _STATUS_OF: tuple[tuple[type[Exception], Status], ...] = (
@@ -214,7 +217,9 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
         result = item.compute(_target(task), calculator, _settings(task.case, item))
         reference = task.case.scored_reference
         errors = item.compare(result, reference.values if reference else {})
-        record = replace(record, result=asdict(result), errors=errors)
+        used = getattr(calculator, "accelerator", "") or Provenance.accelerator
+        provenance = replace(record.provenance, accelerator=used)
+        record = replace(record, result=asdict(result), errors=errors, provenance=provenance)
         record = Record.from_json(record.to_json())  # NaN or infinity is a failure; tuples become lists, as stored
     except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
         _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
@@ -280,6 +285,7 @@ def _calculator(task: Task) -> Calculator:
         device=task.options.device,
         dtype=dtype_of(task.model, get_property(task.case.property)),
         head=task.model.head,
+        accelerate=_ACCELERATE,
         trust=task.model.trust,
     )
 
@@ -303,7 +309,7 @@ def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
         "model": model.sha256,
         "head": model.head,
         "dtype": dtype_of(model, item),
-        "accelerator": Provenance.accelerator,
+        "accelerator": _ACCELERATE,
         "dispersion": Provenance.dispersion,
         "case": case.content_hash(),
         "settings": asdict(_settings(case, item)),  # with the defaults that the card leaves out
