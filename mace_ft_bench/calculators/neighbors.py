@@ -33,6 +33,11 @@ ON_DANGEROUS = ("warn", "rebuild", "raise")
 
 _GUARD = 1e-9
 """Length [Angstrom] by which lists are built too long, against rounding at their rim."""
+_BOXES_PER_ATOM = 100
+"""Boxes per atom from which a structure counts as sparse."""
+_LONGEST_STRETCHED = 16.0
+"""Length [Angstrom] to which, or to four times the cutoff, a search may be lengthened; no more, since a cluster in a huge
+cell is dense all the same."""
 _THREADED_FROM = 400
 """Number of atoms from which threads shorten the search."""
 
@@ -312,6 +317,14 @@ class NeighborList:
         return self._list
 
     def _search(self, atoms: Atoms, cutoff: float, quantities: str) -> list[np.ndarray]:
+        stretch = _stretch(atoms, cutoff)
+        if stretch == 1:
+            return self._searched(atoms, cutoff, quantities)
+        *found, distances = self._searched(atoms, stretch * cutoff, f"{quantities}d")
+        kept = distances <= cutoff
+        return [array[kept] for array in found]
+
+    def _searched(self, atoms: Atoms, cutoff: float, quantities: str) -> list[np.ndarray]:
         import vesin  # noqa: PLC0415 - it imports torch where there is one
 
         threads = 0 if len(atoms) >= _THREADED_FROM else 1
@@ -319,10 +332,22 @@ class NeighborList:
         if search is None:
             search = vesin.NeighborList(cutoff=cutoff, full_list=not self.half, n_threads=threads)
             self._searches[cutoff, threads] = search
-        first, second, *rest = search.compute(
-            np.ascontiguousarray(atoms.positions), atoms.cell.array, atoms.pbc, quantities, copy=True
-        )
-        return [first, second, *rest]
+        positions = np.ascontiguousarray(atoms.positions)
+        return [*search.compute(positions, atoms.cell.array, atoms.pbc, quantities, copy=True)]
+
+
+def _stretch(atoms: Atoms, cutoff: float) -> int:
+    """Return by how much to lengthen a search, so that boxes as long as it do not far outnumber the atoms.
+
+    vesin visits all of its boxes, which takes up to a second for a few atoms far apart.
+    """
+    lengths = np.maximum(np.ptp(atoms.positions, axis=0), np.abs(atoms.cell.array[atoms.pbc]).sum(axis=0))
+    stretch = 1
+    while np.maximum(lengths / (stretch * cutoff), 1.0).prod() > _BOXES_PER_ATOM * len(atoms):
+        if stretch * cutoff >= max(4 * cutoff, _LONGEST_STRETCHED):
+            break
+        stretch *= 2
+    return stretch
 
 
 class _Stored:
