@@ -36,8 +36,8 @@ _GUARD = 1e-9
 _BOXES_PER_ATOM = 100
 """Boxes per atom from which a structure counts as sparse."""
 _LONGEST_STRETCHED = 16.0
-"""Length [Angstrom] to which, or to four times the cutoff, a search may be lengthened; no more, since a cluster in a huge
-cell is dense all the same."""
+"""Length [Angstrom] to which, or to four times the cutoff, a search may be lengthened; no more, since a cluster in a
+huge cell is dense all the same."""
 _THREADED_FROM = 400
 """Number of atoms from which threads shorten the search."""
 
