@@ -148,11 +148,25 @@ def test_times_that_cannot_be_kept_still_serve(tmp_path, monkeypatch):
 def test_auto_serves_models_that_the_fused_kernel_refuses(tmp_path):
     from mace_ft_bench.zoo.checkpoint import save_checkpoint
 
+    path = tmp_path / "refused.safetensors"
+    save_checkpoint(build(hidden_irreps="4x0e+4x0o+4x1o+4x1e"), path)
+    assert energy_and_name(path, crystal())[1] in {"e3nn", "cueq"}
+    with pytest.raises(AccelerationError, match="does not know irreps"):
+        get_calculator(path, accelerate="fused")
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_pickled_calculators_of_foundation_models_keep_the_fused_kernel(tmp_path):
+    from mace_ft_bench.zoo.checkpoint import save_checkpoint
+
     path = tmp_path / "foundation.safetensors"
     save_checkpoint(build(**FOUNDATION_LIKE), path)
-    assert energy_and_name(path, crystal())[1] in {"e3nn", "cueq"}
-    with pytest.raises(AccelerationError, match="does not know a pair repulsion"):
-        get_calculator(path, accelerate="fused")
+    first, atoms, again = crystal(), crystal(2), crystal(2)
+    atoms.calc = first.calc = get_calculator(path, accelerate="fused")
+    first.get_forces()
+    again.calc = pickle.loads(pickle.dumps(first.calc))  # noqa: S301 - our own bytes
+    assert (again.get_forces() == atoms.get_forces()).all()
+    assert again.calc.accelerator == "fused"
 
 
 def test_unknown_name(tiny_file):

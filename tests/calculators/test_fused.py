@@ -12,6 +12,7 @@ from ase.build import bulk, molecule
 
 from mace_ft_bench.calculators.backends import build_e3nn, build_fused
 from mace_ft_bench.calculators.fused.harmonics import lift
+from mace_ft_bench.calculators.fused.radials import FEWEST, MOST, _table
 from mace_ft_bench.calculators.fused.tables import read_tables, refusal
 from mace_ft_bench.calculators.graph import join, pair_table
 from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
@@ -47,6 +48,10 @@ ARCHITECTURES = {
     "density in the second layer only": {"interaction_cls": DENSITY["interaction_cls"]},
     "Agnesi": {"distance_transform": "Agnesi"},
     "soft transform": {"distance_transform": "Soft"},
+    "repulsion": {"pair_repulsion": True},
+    "repulsion of two heads": TWO_HEADS | {"pair_repulsion": True},
+    "as foundation models are": FOUNDATION_LIKE,
+    "all of it": TWO_HEADS | FOUNDATION_LIKE | {"apply_cutoff": False, "num_polynomial_cutoff": 6},
 }
 
 LIMITS = {torch.float64: FLOAT64, torch.float32: FLOAT32}
@@ -133,8 +138,9 @@ def test_results_of_one_structure_do_not_depend_on_the_others():
         start = stop
 
 
-def test_forces_are_continuous_at_the_cutoff_and_at_knots():
-    model = build().double()
+@pytest.mark.parametrize("changes", [{}, DENSITY, {"distance_transform": "Agnesi"}], ids=["none", "density", "Agnesi"])
+def test_forces_are_continuous_at_the_cutoff_and_at_knots(changes):
+    model = build(**changes).double()
     backend = build_fused(model, 0)
     cutoff = float(model.r_max)
     distances = np.concatenate([cutoff + np.linspace(-1e-6, 1e-6, 21), np.linspace(2.0, 2.02, 201)])
@@ -146,8 +152,9 @@ def test_forces_are_continuous_at_the_cutoff_and_at_knots():
     assert np.abs(np.diff(forces[21:], n=3)).max() < 1e-7
 
 
-def test_forces_are_the_slope_of_the_energy_between_knots():
-    model = build().double()
+@pytest.mark.parametrize("changes", [{}, FOUNDATION_LIKE], ids=["plain", "foundation"])
+def test_forces_are_the_slope_of_the_energy_between_knots(changes):
+    model = build(**changes).double()
     backend = build_fused(model, 0)
     cutoff = float(model.r_max)
 
@@ -167,6 +174,61 @@ def test_coefficients_are_those_of_the_model_where_it_rounded_them():
     graph = graph_of(structures(), float(model.r_max))
     expected = build_e3nn(model, 0).evaluate(graph)
     np.testing.assert_allclose(build_fused(model, 0).evaluate(graph).energies, expected.energies, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    "changes", [TWO_HEADS | {"pair_repulsion": True}, FOUNDATION_LIKE], ids=["heads", "foundation"]
+)
+def test_repulsion_is_exact_at_every_distance(changes, dtype):
+    """At short distances it reaches 2e4 eV; beyond 2.65 and 3.08 Å, the sums of covalent radii, nothing is left."""
+    model = build(**changes).to(dtype)
+    head = len(model.heads) - 1
+    backend, plain = build_fused(model, head), build_e3nn(model, head)
+    for distance in (0.1, 0.101, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2, 1.6, 2.0, 2.6499, 2.65, 2.6501, 3.0799, 3.0801):
+        pair = Atoms("MoSi", positions=[[0, 0, 0], [0, 0.6 * distance, 0.8 * distance]])
+        twin = Atoms("Mo2", positions=[[0, 0, 0], [distance, 0, 0]])
+        graph = graph_of([pair, twin], float(model.r_max))
+        found, expected = backend.evaluate(graph), plain.evaluate(graph)
+        relative = 1e-6 if dtype == torch.float32 else 1e-11
+        for name in ("energies", "forces", "virials"):
+            wanted = getattr(expected, name)
+            floor = getattr(LIMITS[dtype], "energy" if name == "energies" else "forces")
+            atol = floor + relative * np.abs(wanted).max()
+            np.testing.assert_allclose(getattr(found, name), wanted, rtol=0, atol=atol, err_msg=str(distance))
+
+
+def test_repulsion_is_strong():
+    twin = Atoms("Mo2", positions=[[0, 0, 0], [0.1, 0, 0]])
+    energies = [
+        build_fused(model, 0).evaluate(graph_of([twin], float(model.r_max))).energies
+        for model in (build(pair_repulsion=True).double(), build().double())
+    ]
+    assert (energies[0] - energies[1] > 1e4).all()
+
+
+def test_foreign_repulsion_is_refused():
+    model = build(pair_repulsion=True)
+    model.pair_repulsion_fn = torch.nn.Identity()
+    assert "its pair repulsion" in refusal(model)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1024), (torch.float32, 256)], ids=["float64", "float32"])
+def test_tables_have_as_few_knots_as_they_need(dtype, most):
+    model = build(**FOUNDATION_LIKE).to(dtype)
+    backend = build_fused(model, 0)
+    backend.evaluate(graph_of(structures(), float(model.r_max)))
+    for layer in backend._model.tables.radials.layers:
+        intervals = (float(model.r_max) ** 0.5 - layer.lowest) / layer.spacing
+        assert ((intervals > FEWEST - 1) & (intervals < most + 1)).all()
+        assert len(layer.rows) == 3 * round((intervals + 2).sum())
+
+
+def test_what_needs_many_knots_stops_at_the_most():
+    roots = np.linspace(0, 1, MOST + 1)
+    # The last knot is a cutoff.
+    tables = [_table(roots, np.sin(k * (1 - roots[:, None]) ** 3), np.dtype(float)) for k in (1, 1000)]
+    assert [len(rows) // 3 - 2 for _, rows in tables] == [FEWEST, MOST]
 
 
 def test_pairs_of_elements_get_their_tables_when_they_first_meet():
@@ -206,12 +268,11 @@ def test_overlapping_atoms_are_refused_before_the_tables_end(distance):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        (FOUNDATION_LIKE, "a pair repulsion"),
         ({"interaction_cls": "RealAgnosticResidualNonLinearInteractionBlock"}, "interaction blocks"),
         ({"hidden_irreps": "4x0e+4x0o+4x1o+4x1e"}, "irreps"),
         ({"correlation": 4, "hidden_irreps": "2x0e"}, "product basis"),
     ],
-    ids=["repulsion", "non-linear", "both parities", "correlation"],
+    ids=["non-linear", "both parities", "correlation"],
 )
 def test_what_it_does_not_know_is_refused(changes, reason):
     model = build(**changes)
@@ -221,7 +282,7 @@ def test_what_it_does_not_know_is_refused(changes, reason):
 
 
 def test_reading_the_tables_leaves_the_model_as_it_was():
-    model = build()
+    model = build(**FOUNDATION_LIKE)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     dtype = torch.get_default_dtype()
     read_tables(model)

@@ -379,6 +379,35 @@ def layer_backward(
 
 
 @_jit
+def pair_repulsion(start, stop, species, pairs, repulsion, energies, length_gradient):
+    """Add the screened Coulomb repulsion of every pair to the energy of its atom, and its slope to the gradient."""
+    first_pair, active, neighbour, _, length, _ = pairs
+    strength, screening, reach, coefficients, decays, power = repulsion
+    for i in range(start, stop):
+        z = species[i]
+        for p in range(first_pair[i], first_pair[i] + active[i]):
+            y = species[neighbour[p]]
+            distance = np.float64(length[p])
+            x = distance / reach[z, y]
+            if x >= 1:
+                continue
+            screened = 0.0
+            slope = 0.0
+            for k in range(decays.size):
+                term = coefficients[k] * np.exp(-decays[k] * distance / screening[z, y])
+                screened += term
+                slope -= term * decays[k] / screening[z, y]
+            slope -= screened / distance
+            half = power * (power + 1) * (power + 2) / 2
+            tail = x ** (power - 1)
+            envelope = 1 - tail * x * (half / power - x * (power * (power + 2) - x * power * (power + 1) / 2))
+            fall = -half * tail * (1 - x) * (1 - x) / reach[z, y]
+            factor = strength[z, y] / distance
+            energies[i] += factor * screened * envelope
+            length_gradient[p] += factor * (slope * envelope + screened * fall)
+
+
+@_jit
 def send(start, stop, hidden, matrices, block, sent):
     """Mix the hidden features of every atom into what it sends."""
     identity = np.arange(hidden.shape[1])

@@ -13,6 +13,7 @@ import torch
 
 from mace_ft_bench.calculators.fused import kernels
 from mace_ft_bench.calculators.fused.readouts import Readouts
+from mace_ft_bench.calculators.fused.repulsion import read_repulsion
 from mace_ft_bench.calculators.fused.tables import Tables, read_tables
 from mace_ft_bench.calculators.structure_checks import refuse_overlap
 
@@ -76,6 +77,7 @@ class FusedModel:
     def __init__(self, model: Any, head: int) -> None:  # noqa: ANN401 - a ScaleShiftMACE
         self.tables: Tables = read_tables(model)
         self.readouts = Readouts(model, head)
+        self.repulsion = read_repulsion(model, self.readouts.scale)
         self.dtype = self.tables.embedding.dtype
 
     def evaluate(self, graph: Graph) -> FusedResult:
@@ -87,11 +89,15 @@ class FusedModel:
         trace = self._forward(crew, graph.species, pairs, radials)
         energies, gradients = self.readouts.evaluate(trace.hidden, graph.species)
         pair_gradients = self._backward(crew, graph.species, pairs, trace, gradients)
+        if self.repulsion is not None:
+            crew.run(kernels.pair_repulsion, graph.species, pairs, self.repulsion, energies, pair_gradients[1])
         forces = np.zeros((crew.size, *graph.positions.shape))
         virials = np.zeros((crew.size, *graph.cells.shape))
         arrays = (graph.structure, pairs, self.tables.lift, *pair_gradients)
         crew.run(kernels.pair_forces, *arrays, own=(forces, virials))
-        return FusedResult(energies, forces.sum(axis=0), virials.sum(axis=0))
+        total = virials.sum(axis=0)
+        # As mace does: rounded coefficients (see tables) cost a model the last digits of its invariance under rotation.
+        return FusedResult(energies, forces.sum(axis=0), (total + total.transpose(0, 2, 1)) / 2)
 
     def _geometry(self, crew: _Crew, graph: Graph) -> tuple[Pairs, float]:
         count = len(graph.sender)

@@ -19,7 +19,8 @@ class Readouts:
         with default_dtype(dtype), torch.no_grad():
             self._readouts = [_KINDS[type(block).__name__](block, head) for block in model.readouts]
         self._reference = np.atleast_2d(model.atomic_energies_fn.atomic_energies.double().numpy())[head].copy()
-        self._scale = float(np.atleast_1d(model.scale_shift.scale.numpy())[head])
+        self.scale = float(np.atleast_1d(model.scale_shift.scale.numpy())[head])
+        """Factor of everything but the reference energies."""
         self._shift = float(np.atleast_1d(model.scale_shift.shift.numpy())[head])
 
     def evaluate(self, hidden: list[np.ndarray], species: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -30,9 +31,9 @@ class Readouts:
             value, slope = readout(features[:, 0])
             energies += value
             gradient = np.zeros_like(features)
-            gradient[:, 0] = self._scale * slope
+            gradient[:, 0] = self.scale * slope
             gradients.append(gradient)
-        return self._reference[species] + self._scale * energies + self._shift, gradients
+        return self._reference[species] + self.scale * energies + self._shift, gradients
 
 
 class _Linear:

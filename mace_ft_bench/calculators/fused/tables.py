@@ -15,6 +15,7 @@ import torch
 from mace_ft_bench.calculators.fused.harmonics import Lift, lift
 from mace_ft_bench.calculators.fused.radials import Radials, has_density
 from mace_ft_bench.calculators.fused.readouts import known
+from mace_ft_bench.calculators.fused.repulsion import known_repulsion
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 
 with mace_environment():
@@ -97,7 +98,7 @@ def refusal(model: torch.nn.Module) -> str | None:
     """Return why the fused kernel cannot serve a model, or None if it can."""
     checks = (
         (type(model).__name__ == "ScaleShiftMACE", f"class {type(model).__name__}"),
-        (not hasattr(model, "pair_repulsion"), "a pair repulsion"),
+        (known_repulsion(model), "its pair repulsion"),
         (not hasattr(model, "joint_embedding"), "embeddings of additional features"),
         (all(type(item).__name__ in INTERACTIONS for item in _modules(model.interactions)), "its interaction blocks"),
         (all(known(item) for item in _modules(model.readouts)), "its readout blocks"),
