@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_ft_bench import testing
-from mace_ft_bench.calculators.d3 import threads
+from mace_ft_bench.calculators import threads
 from mace_ft_bench.calculators.d3.parameters import damping_parameters, functional_name, functionals
 from mace_ft_bench.calculators.dispersion import CN_CUTOFF, MACE_CUTOFF, D3Calculator, D3Settings
 from mace_ft_bench.errors import StructureError, UnknownNameError, UnsupportedElementError
@@ -336,7 +336,7 @@ def test_work_in_a_forked_process():
     """Threads do not survive a fork; a new process makes its own."""
     code = (
         "import os; from ase.build import bulk; from mace_ft_bench.calculators.dispersion import D3Calculator\n"
-        "from mace_ft_bench.calculators.d3 import threads; threads.thread_count = lambda: 2\n"
+        "from mace_ft_bench.calculators import threads; threads.thread_count = lambda: 2\n"
         "def energy():\n"
         "    atoms = bulk('Mo', cubic=True) * 4; atoms.calc = D3Calculator(cutoff=14.0)\n"
         "    return atoms.get_potential_energy()\n"

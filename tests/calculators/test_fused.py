@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from mace_ft_bench.calculators.backends import build_e3nn, build_fused
+from mace_ft_bench.calculators.fused import model as fused_model
 from mace_ft_bench.calculators.fused.harmonics import lift
 from mace_ft_bench.calculators.fused.radials import FEWEST, MOST, _table
 from mace_ft_bench.calculators.fused.tables import read_tables, refusal
@@ -113,9 +117,9 @@ def test_threads_share_the_atoms(monkeypatch):
     model = build(**ARCHITECTURES["as most are"]).double()
     graph = graph_of([crystal], float(model.r_max))
     backend = build_fused(model, 0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(fused_model, "thread_count", lambda: 1)
     alone = backend.evaluate(graph)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(fused_model, "thread_count", lambda: 3)
     shared = backend.evaluate(graph)
     again = backend.evaluate(graph)
     assert_same(shared, alone, FLOAT64)
@@ -311,3 +315,27 @@ def test_harmonics_and_their_gradient(max_ell):
             gradient[:, axis] += (target == component) * slope * values[:, source]
         (wanted,) = torch.autograd.grad(expected[:, component].sum(), vectors, retain_graph=True, allow_unused=True)
         np.testing.assert_allclose(gradient, 0 if wanted is None else wanted.numpy(), atol=1e-10)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_threads_survive_a_fork():
+    code = (
+        "import multiprocessing as mp\n"
+        "from ase.build import bulk\n"
+        "from mace_ft_bench import get_calculator\n"
+        "from mace_ft_bench.calculators.fused import model\n"
+        "model.thread_count = lambda: 2\n"
+        "atoms = bulk('Mo', cubic=True) * (3, 3, 3)\n"
+        "atoms.rattle(0.01, seed=1)\n"
+        "calculator = get_calculator('mo-ft', accelerate='fused')\n"
+        "def energy(shift):\n"
+        "    moved = atoms.copy()\n"
+        "    moved.calc = calculator\n"
+        "    moved.positions[0, 0] += shift\n"
+        "    return moved.get_potential_energy()\n"
+        "expected = energy(0.0)\n"
+        "with mp.get_context('fork').Pool(1) as workers:\n"
+        "    found = workers.apply_async(energy, (1e-9,)).get(timeout=60)\n"
+        "assert abs(found - expected) < 1e-6\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)

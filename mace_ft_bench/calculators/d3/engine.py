@@ -10,8 +10,8 @@ from ase.units import Bohr, Hartree
 
 from mace_ft_bench.calculators.d3.blocks import Blocks, Lists, list_within, make_blocks
 from mace_ft_bench.calculators.d3.parameters import damping_parameters, damping_table, reference_weights, tables
-from mace_ft_bench.calculators.d3.threads import in_threads, in_turn
 from mace_ft_bench.calculators.neighbors import SkinTracker
+from mace_ft_bench.calculators.threads import in_threads, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from mace_ft_bench.calculators.fused import kernels
 from mace_ft_bench.calculators.fused.readouts import Readouts
 from mace_ft_bench.calculators.fused.repulsion import read_repulsion
 from mace_ft_bench.calculators.fused.tables import Tables, read_tables
 from mace_ft_bench.calculators.structure_checks import refuse_overlap
+from mace_ft_bench.calculators.threads import pool, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,21 +166,16 @@ def _send(crew: _Crew, layer: Layer, features: np.ndarray) -> np.ndarray:
 
 
 class _Crew:
-    """Threads that share the atoms ``0 <= i < count``; their number follows ``torch.get_num_threads``."""
+    """Threads that share the atoms ``0 <= i < count``."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.size = max(1, min(torch.get_num_threads(), _MOST_THREADS, count // _ATOMS_PER_THREAD))
+        self.size = max(1, min(thread_count(), _MOST_THREADS, count // _ATOMS_PER_THREAD))
         edges = np.linspace(0, count, self.size + 1).astype(int).tolist()
         self.ranges = list(pairwise(edges))
 
     def run(self, kernel: Callable[..., Any], *arrays: Any, own: tuple[np.ndarray, ...] = ()) -> list[Any]:  # noqa: ANN401
         """Call ``kernel(start, stop, *arrays, *own)`` for every range; each gets its own row of ``own``."""
         calls = [(*span, *arrays, *(array[index] for array in own)) for index, span in enumerate(self.ranges)]
-        others = [_pool().submit(kernel, *call) for call in calls[1:]]
+        others = [pool(self.size).submit(kernel, *call) for call in calls[1:]]
         return [kernel(*calls[0]), *(item.result() for item in others)]
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="mfb-fused")

@@ -29,15 +29,20 @@ def thread_count() -> int:
     return max(1, min(cores, limit))
 
 
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Return the pool of so many threads of this process."""
+    key = (os.getpid(), threads)
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="mace_ft_bench")
+    return _pools[key]
+
+
 def in_threads(function: Callable[..., None], parts: Sequence[Any]) -> None:
     """Call the function for every part, in threads; the first error is raised."""
     threads = min(thread_count(), len(parts))
     if threads < 2:  # noqa: PLR2004 - nothing to share
         return in_turn(function, parts)
-    key = (os.getpid(), threads)
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="mace_ft_bench")
-    for _ in _pools[key].map(function, parts):
+    for _ in pool(threads).map(function, parts):
         pass
     return None
 
