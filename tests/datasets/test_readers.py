@@ -165,6 +165,158 @@ def test_a_database_row_without_labels_is_a_data_error(tmp_path, change):
         read_frames(tmp_path / "frames.db", "ase-db", {"config_type_key": "source"})
 
 
+XYZ_OPTIONS = {"energy_key": "dft_energy", "forces_key": "dft_force", "config_type_key": "config_type"}
+COMMENT = (
+    'Lattice="3.2 0.0 0.0 0.1 3.1 0.0 0.0 0.2 3.3" Properties=species:S:1:pos:R:3:dft_force:R:3 '
+    'config_type=Fault/110 pbc="T T T" dft_energy=-20.5'
+)
+ATOMS = "Mo 0.0 0.0 0.0 0.1 0.2 0.3\nNb 1.5 1.6 1.7 -0.1 -0.2 -0.4\n"
+XYZ = f"2\n{COMMENT}\n{ATOMS}"
+
+
+def read_xyz(folder, text, **options):
+    path = folder / "frames.xyz"
+    path.write_text(text, encoding="utf-8")
+    return read_frames(path, "extxyz", {**XYZ_OPTIONS, **options})
+
+
+def changed(old, new):
+    assert XYZ.count(old) == 1
+    return XYZ.replace(old, new)
+
+
+def check_xyz(frame):
+    frame.info["REF_stress"] = STRESS
+    check(frame)
+    assert set(frame.info) == {"REF_energy", "REF_stress", "config_type"}
+    assert set(frame.arrays) == {"numbers", "positions", "REF_forces"}
+
+
+def test_extxyz_gives_the_same_frame_without_a_stress(tmp_path):
+    (frame,) = read_xyz(tmp_path, changed("pbc", 'stress="9 0 0 0 9 0 0 0 9" energy=7.0 pbc'))
+    assert "REF_stress" not in frame.info
+    assert frame.info["config_type"] == "Fault/110"
+    check_xyz(frame)
+
+
+@pytest.mark.parametrize("energy", ["energy", "free_energy"])
+def test_labels_that_ase_moves_into_a_calculator_are_found(tmp_path, energy):
+    text = XYZ.replace("dft_energy", energy).replace("dft_force", "forces")
+    (frame,) = read_xyz(tmp_path, text, energy_key=energy, forces_key="forces")
+    check_xyz(frame)
+
+
+def test_exact_groups_are_selected_in_the_order_of_the_file(tmp_path):
+    names = ["b", "Fault", "Fault/110", "a", "b"]
+    text = "".join(changed("Fault/110", name).replace("-20.5", f"{-number}") for number, name in enumerate(names))
+    assert [frame.info["config_type"] for frame in read_xyz(tmp_path, text)] == names
+    chosen = read_xyz(tmp_path, text, config_types=["b", "Fault"])
+    assert [(frame.info["config_type"], frame.info["REF_energy"]) for frame in chosen] == [
+        ("b", 0.0),
+        ("Fault", -1.0),
+        ("b", -4.0),
+    ]
+
+
+def test_frames_that_are_not_selected_need_no_labels(tmp_path):
+    text = changed(" dft_energy=-20.5", "").replace("Fault/110", "other") + XYZ
+    (frame,) = read_xyz(tmp_path, text, config_types=["Fault/110"])
+    check_xyz(frame)
+    with pytest.raises(DataError, match='frame 0 has no label "dft_energy"'):
+        read_xyz(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"config_types": ["Fault"]}, 'no frame of config type "Fault"'),
+        ({"config_types": ["Fault/110", "fault/110"]}, 'no frame of config type "fault/110"'),
+        ({"config_types": []}, "config_types"),
+        ({"config_types": "Fault/110"}, "config_types"),
+        ({"config_types": [110]}, "config_types"),
+        ({"energy_key": 1}, "energy_key"),
+        ({"forces_key": ""}, "forces_key"),
+        ({"config_type_key": ["config_type"]}, "config_type_key"),
+        ({"stress_key": "stress"}, "does not take"),
+        ({"stress_order": MLEARN_ORDER}, "does not take"),
+    ],
+    ids=str,
+)
+def test_wrong_options_of_extxyz_are_card_errors(tmp_path, options, match):
+    with pytest.raises(CardError, match=match) as caught:
+        read_xyz(tmp_path, XYZ, **options)
+    assert caught.value.fix
+
+
+def test_extxyz_needs_all_its_keys(tmp_path):
+    for key in XYZ_OPTIONS:
+        with pytest.raises(CardError, match="does not take"):
+            read_frames(tmp_path / "frames.xyz", "extxyz", {k: v for k, v in XYZ_OPTIONS.items() if k != key})
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"energy_key": "dft_energies"}, 'did you mean "dft_energy"'),
+        ({"forces_key": "dft_forces"}, 'did you mean "dft_force"'),
+        ({"config_type_key": "config"}, 'did you mean "config_type"'),
+        ({"config_type_key": "dft_energy"}, "which is no name"),
+        ({"energy_key": "config_type"}, "is not numeric"),
+        ({"forces_key": "numbers"}, "shape"),
+    ],
+    ids=str,
+)
+def test_labels_that_are_not_there_are_data_errors(tmp_path, options, match):
+    with pytest.raises(DataError, match=match):
+        read_xyz(tmp_path, XYZ, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (changed("-20.5", "nan"), "not finite"),
+        (changed("-20.5", "-inf"), "not finite"),
+        (changed("-0.4", "nan"), "not finite"),
+        (changed("1.7", "inf"), "not finite"),
+        (changed("-20.5", "none"), "not numeric"),
+        (changed("=-20.5", ""), "not numeric"),
+        (changed("-20.5", '"-20.5 1.0"'), "extxyz"),
+        (changed("dft_force:R:3", "dft_force:S:3"), "not numeric"),
+        (changed("dft_force:R:3", "dft_force:R:2"), "shape"),
+        (changed("Fault/110", "110"), "which is no name"),
+        (changed("config_type=Fault/110", ""), 'has no "config_type"'),
+        (changed("Mo", "Xy"), "extxyz"),
+        (changed("-0.1", "hello"), "extxyz"),
+        (changed(" -0.4", ""), "extxyz"),
+        (changed("3.3", "3.3 1.0"), "extxyz"),
+        (XYZ + "2\n", "extxyz"),
+        (XYZ + XYZ[:-30], "extxyz"),
+        (XYZ + f"3\n{COMMENT}\n{ATOMS}", "extxyz"),
+        (XYZ + "hello\n", "extxyz"),
+        (f"{XYZ}\n{XYZ}", "after an empty line behind 1 frames"),
+        (f"\n{XYZ}", "after an empty line behind 0 frames"),
+        ("", "no frame"),
+        ("\n", "no frame"),
+        (json.dumps([mlearn_entry()]), "extxyz"),
+    ],
+    ids=str,
+)
+def test_malformed_extxyz_is_a_data_error(tmp_path, text, match):
+    with pytest.raises(DataError, match=match) as caught:
+        read_xyz(tmp_path, text)
+    assert caught.value.fix
+
+
+def test_extxyz_of_another_encoding_is_a_data_error(tmp_path):
+    (tmp_path / "frames.xyz").write_bytes(XYZ.encode().replace(b"Fault", b"\xff"))
+    with pytest.raises(DataError, match="not a extxyz file"):
+        read_frames(tmp_path / "frames.xyz", "extxyz", XYZ_OPTIONS)
+
+
+def test_an_empty_line_at_the_end_of_extxyz_is_none_in_it(tmp_path):
+    assert len(read_xyz(tmp_path, f"{XYZ}{XYZ}\n \n")) == 2
+
+
 def test_unknown_readers_and_options_are_card_errors(tmp_path):
     path = write_json(tmp_path, [mlearn_entry()])
     with pytest.raises(CardError, match="mlearn-json"):
