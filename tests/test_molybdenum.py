@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from mace_ft_bench import get_calculator
+from mace_ft_bench.datasets.fetch import MIRROR_VARIABLE, load_frames
+from mace_ft_bench.datasets.frames import count_groups
+from mace_ft_bench.download import CACHE_VARIABLE
+from mace_ft_bench.errors import MissingDataError
 from mace_ft_bench.properties import gsfe
 from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results.case import load_cases
+from mace_ft_bench.results.runner import RunOptions, model_spec, plan, run
+from mace_ft_bench.results.store import RecordStore
 from mace_ft_bench.toml_schema import parse
 
 
@@ -28,3 +35,28 @@ def test_the_110_path_is_symmetric():
     found = np.array(gsfe.compute(build(case.structure), get_calculator("mo-ft"), settings).gamma_j_per_m2)
     assert np.abs(found - found[::-1]).max() < 1e-6
     assert found.argmax() in {5, 6}
+
+
+def test_the_stacking_fault_frames_are_missing_data_without_a_copy(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
+    case = load_cases()["molybdenum/gamma-frames"]
+    (record,) = run(plan([model_spec("mo-ft")], [case], RunOptions(device="cpu")), RecordStore(tmp_path / "results"))
+    assert record.status == "missing_data"
+    assert "mfb data fetch tutorial-mo" in record.message
+
+
+def test_the_stacking_fault_frames_are_what_the_card_says():
+    """Where the data is on this machine: the groups, and forces that are labels."""
+    try:
+        frames = load_frames("tutorial-mo", "gamma")
+    except MissingDataError as error:
+        pytest.skip(str(error))
+    assert count_groups(frames) == {"GammaDFT": 17, "Gamma_additional_2/110/pure": 10}
+    assert {len(frame) for frame in frames} == {12, 18}
+    largest = [np.abs(frame.arrays["REF_forces"]).max() for frame in frames]
+    assert min(largest) > 0.5
+    assert max(largest) < 5.0
+    energies = np.array([frame.info["REF_energy"] / len(frame) for frame in frames]) + 1865.9665
+    assert energies.min() > 0.0
+    assert energies.max() < 0.25

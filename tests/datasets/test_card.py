@@ -30,6 +30,12 @@ def test_every_card_says_what_a_user_must_know(card):
         assert file.reader in READERS
 
 
+def test_the_stacking_fault_split_leaves_out_what_is_no_label():
+    card = find_dataset("tutorial-mo")
+    assert card.splits == ["gamma"]
+    assert card.files[0].options["config_types"] == ["GammaDFT", "Gamma_additional_2/110/pure"]
+
+
 def test_names_get_a_suggestion():
     with pytest.raises(UnknownNameError, match='did you mean "mlearn-mo"'):
         find_dataset("mlearn_mo")
