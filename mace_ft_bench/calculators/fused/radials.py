@@ -21,10 +21,10 @@ LOWEST = 0.05
 """Start of the tables [Angstrom]; closer atoms are refused before."""
 FEWEST, MOST = 128, 2048
 """Intervals of a table."""
-ACCURACY = {np.dtype(np.float64): (2e-12, 1e-9), np.dtype(np.float32): (1e-7, 1e-6)}
+ACCURACY = {np.dtype(np.float64): (1e-11, 2e-9), np.dtype(np.float32): (1e-7, 1e-6)}
 """Of values, and of slopes, between knots; relative to the largest of a function. Slopes are exact derivatives of the
 interpolated values, so that forces are those of the energy whatever this is."""
-_SMALL = 0.01
+_SMALL = 0.1
 """A function this much smaller than the largest one is as exact as one of this size."""
 
 
