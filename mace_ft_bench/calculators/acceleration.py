@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_ft_bench.calculators.backends import BUILDERS, Backend, Output
+from mace_ft_bench.calculators.batches import is_out_of_memory
 from mace_ft_bench.calculators.timings import Timings
 from mace_ft_bench.errors import AccelerationError, UnknownNameError, suggestion
 
@@ -56,16 +57,16 @@ TOLERANCES = {
 }
 
 
-def difference(output: Output, plain: Output, tolerance: Tolerance) -> str | None:
-    """Return what differs by more than the tolerance, or None."""
-    atoms = len(plain.energies)
+def difference(output: Output, plain: Output, tolerance: Tolerance, sizes: np.ndarray) -> str | None:
+    """Return what differs by more than the tolerance, or None; ``sizes`` are the atoms of every structure (B,)."""
+    atoms = sizes[:, None, None]
     measured = {
         "energy per atom": (np.abs(output.energies - plain.energies), tolerance.energy, 0.0),
         "forces": (np.abs(output.forces - plain.forces), tolerance.forces, np.abs(plain.forces).max()),
         "virial per atom": (
             np.abs(output.virials - plain.virials) / atoms,
             tolerance.virial,
-            np.abs(plain.virials).max() / atoms,
+            (np.abs(plain.virials) / atoms).max(),
         ),
     }
     for what, (values, absolute, scale) in measured.items():
@@ -103,7 +104,8 @@ class Acceleration:
         self._model = model
         self._head = head
         self._built: dict[str, Backend | None] = {}
-        self._chosen: dict[int, Backend] = {}
+        self._failed: set[str] = set()
+        self._chosen: dict[tuple[int, frozenset[int]], Backend] = {}
         self._dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         self.used = ""
         """Name of the way that served the last call."""
@@ -120,18 +122,23 @@ class Acceleration:
         StructureError
             If two atoms lie on each other.
         """
-        size = size_class(len(graph.positions))
-        if size not in self._chosen:
-            self._chosen[size] = self._choose(graph, size)
-        backend = self._chosen[size]
+        situation = (size_class(len(graph.positions)), frozenset(graph.species.tolist()))
+        backend = self._chosen.get(situation) or self._choose(graph, situation)
         self.used = backend.name
         return backend.evaluate(graph)
 
-    def _choose(self, graph: Graph, size: int) -> Backend:
+    def _choose(self, graph: Graph, situation: tuple[int, frozenset[int]]) -> Backend:
         plain = BUILDERS[PLAIN](self._model, self._head)
         if self.mode == PLAIN:
             return plain
         expected = plain.evaluate(graph)
+        if not expected.virials.any():  # no atom sees another: this structure proves nothing
+            return plain
+        backend = self._fastest(plain, graph, expected, situation[0])
+        self._chosen[situation] = backend
+        return backend
+
+    def _fastest(self, plain: Backend, graph: Graph, expected: Output, size: int) -> Backend:
         if self.mode != "auto":
             return self._proven(self.mode, graph, expected, required=True) or plain
         timings = Timings(self._key(size))
@@ -143,7 +150,8 @@ class Acceleration:
             if (backend := self._proven(name, graph, expected)) is not None:
                 proven.append(backend)
                 break
-        timings.store({backend.name: _median_ms(backend, graph) for backend in proven})
+        times = {backend.name: _median_ms(backend, graph) for backend in proven}
+        timings.store(times, keep=not self._failed)  # one structure that fails must not slow later processes down
         return next(backend for name in timings.fastest_first() for backend in proven if backend.name == name)
 
     def _proven(self, name: str, graph: Graph, expected: Output, *, required: bool = False) -> Backend | None:
@@ -151,7 +159,7 @@ class Acceleration:
         backend = self._build(name, required=required)
         if backend is None or name == PLAIN:
             return backend
-        differs = difference(backend.evaluate(graph), expected, TOLERANCES[self._dtype])
+        differs = _probe(backend, graph, expected, TOLERANCES[self._dtype])
         if differs is None:
             return backend
         message = f'"{name}" is not used: on this structure it differs from the plain path in {differs}.'
@@ -159,6 +167,8 @@ class Acceleration:
             raise AccelerationError(message, fix='use accelerate="auto" or "off".')
         _log.warning("%s", message)
         self._built[name] = None
+        self._failed.add(name)
+        self._chosen = {key: chosen for key, chosen in self._chosen.items() if chosen.name != name}
         return None
 
     def _build(self, name: str, *, required: bool = False) -> Backend | None:
@@ -179,6 +189,17 @@ class Acceleration:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         device = str(next(self._model.parameters()).device)
         return {"model": digest.hexdigest()[:16], "device": device, "dtype": self._dtype, "size_class": size}
+
+
+def _probe(backend: Backend, graph: Graph, expected: Output, tolerance: Tolerance) -> str | None:
+    """Return what a way gets wrong on a structure that the plain one could evaluate, or None."""
+    try:
+        output = backend.evaluate(graph)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return f"raising {error!r}"  # whatever a compiled extension raises, the plain path serves
+    return difference(output, expected, tolerance, graph.sizes)
 
 
 def size_class(atoms: int) -> int:

@@ -178,9 +178,10 @@ BUILDERS: dict[str, Callable[[Any, int], Backend]] = {"e3nn": build_e3nn, "cueq"
 @contextlib.contextmanager
 def _silence() -> Any:  # noqa: ANN401 - a generator
     """Keep mace's conversion from printing and logging."""
-    logging.disable(logging.INFO)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

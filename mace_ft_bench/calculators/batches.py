@@ -56,14 +56,14 @@ def _halving(items: Sequence[_Item], work: Callable[[Sequence[_Item]], list[_Res
     try:
         return work(items)
     except (MemoryError, RuntimeError) as error:
-        if len(items) == 1 or not _is_out_of_memory(error):
+        if len(items) == 1 or not is_out_of_memory(error):
             raise
     middle = len(items) // 2
     _log.warning("A batch of %d structures does not fit into memory; it is split.", len(items))
     return _halving(items[:middle], work) + _halving(items[middle:], work)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out; torch says so by a subclass of RuntimeError on GPUs, and in words on CPUs."""
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

@@ -62,6 +62,7 @@ class CombinedCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Evaluate both parts; what they cannot do, they refuse."""
+        self.results = {}  # ASE replaces self.atoms even if a check raises below
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
         structure = cast("Atoms", self.atoms)
         wanted = list(properties or ("energy",))
@@ -91,6 +92,7 @@ def evaluate_all(calculator: Calculator, structures: Sequence[Atoms]) -> list[di
         wanted = ["energy", "forces"]
         if structure.cell.rank == 3 and "stress" in calculator.implemented_properties:  # noqa: PLR2004 - three dimensions
             wanted.append("stress")
+        calculator.reset()
         calculator.calculate(structure.copy(), wanted, all_changes)
         found.append(dict(calculator.results))
     return found

@@ -69,6 +69,7 @@ class CommitteeCalculator(Calculator):
         MaceFtBenchError
             Whatever a member raises.
         """
+        self.results = {}  # ASE replaces self.atoms even if a check raises below
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
         structure = cast("Atoms", self.atoms)
         wanted = sorted(
@@ -76,6 +77,7 @@ class CommitteeCalculator(Calculator):
         )
         for member in self.members:
             if changes_between(member.atoms, structure) or any(name not in member.results for name in wanted):
+                member.reset()  # nothing of another structure remains if this one is refused
                 member.calculate(structure, wanted, all_changes)
         self.results = combine([member.results for member in self.members])
 

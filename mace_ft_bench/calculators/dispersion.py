@@ -6,7 +6,7 @@ The engine is compiled on first use, which takes a few seconds once per machine.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
@@ -25,7 +25,7 @@ from mace_ft_bench.calculators.structure_checks import check_structure
 from mace_ft_bench.errors import StructureError, UnknownNameError, UnsupportedElementError, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ase import Atoms
 
@@ -123,6 +123,7 @@ class D3Calculator(Calculator):
         PropertyNotImplementedError
             If a stress is asked of a structure without a three-dimensional cell.
         """
+        self.results = {}  # ASE replaces self.atoms even if a check raises below
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
         structure = cast("Atoms", self.atoms)
         _check(structure)
@@ -140,6 +141,22 @@ class D3Calculator(Calculator):
         if has_volume:
             stress = found.strain_derivative / structure.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def evaluate(self, frames: Iterable[Atoms]) -> list[dict[str, Any]]:
+        """Evaluate independent structures, each with a list of its own, whatever ``every`` and ``delay`` say.
+
+        Returns
+        -------
+        list of dict
+            Per structure what :meth:`calculate` puts into ``results``.
+        """
+        settings = replace(self.settings, skin=0.0, every=1, delay=0, check=True)
+        apart = D3Calculator.from_settings(settings, self.device)
+        found = []
+        for frame in frames:
+            apart.calculate(frame.copy(), ["energy", "forces"])
+            found.append(apart.results)
+        return found
 
 
 def _make_engine(settings: D3Settings, device: str) -> NumbaEngine | TorchEngine:

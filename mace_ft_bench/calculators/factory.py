@@ -150,7 +150,7 @@ class _Added:
 
     def to(self, model: Calculator, card: ModelCard | None, options: _Options) -> Calculator:
         """Return the model, with dispersion if it is wanted and belongs to it."""
-        if not self.dispersion:
+        if self.dispersion is None or self.dispersion is False:
             return model
         from mace_ft_bench.calculators.combined import CombinedCalculator, resolve_dispersion  # noqa: PLC0415 - slow
         from mace_ft_bench.calculators.dispersion import D3Calculator  # noqa: PLC0415 - slow to import
@@ -161,11 +161,11 @@ class _Added:
             allow_double_counting=self.allow_double_counting,
             allow_other_functional=self.allow_other_functional,
         )
-        return (
-            model
-            if settings is None
-            else CombinedCalculator(model, D3Calculator.from_settings(settings, options.device))
-        )
+        if settings is None:
+            return model
+        # The fast engine stays on the processor, also beside a model on a GPU.
+        device = options.device if settings.engine == "torch-dftd" else "cpu"
+        return CombinedCalculator(model, D3Calculator.from_settings(settings, device))
 
 
 def is_path(name_or_path: str | Path) -> bool:

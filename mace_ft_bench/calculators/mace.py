@@ -132,6 +132,7 @@ class MaceCalculator(Calculator):
         PropertyNotImplementedError
             If a stress is asked of a structure without a three-dimensional cell.
         """
+        self.results = {}  # ASE replaces self.atoms even if a check raises below
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
         structure = cast("Atoms", self.atoms)
         check_structure(structure, self.numbers, model=self.label_name)

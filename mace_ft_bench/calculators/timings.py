@@ -45,9 +45,11 @@ class Timings:
         """Return the names in the order of their times."""
         return sorted(self._times, key=self._times.__getitem__)
 
-    def store(self, times: dict[str, float]) -> None:
-        """Keep times [ms] by name; a cache that cannot be written is not an error."""
+    def store(self, times: dict[str, float], *, keep: bool = True) -> None:
+        """Take times [ms] by name, and keep them on disk; a cache that cannot be written is not an error."""
         self._times = times
+        if not keep:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock"):
@@ -58,7 +60,7 @@ class Timings:
     def _read(self) -> dict[str, dict[str, float]]:
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -25,7 +25,7 @@ def timing(
     quick: Annotated[bool, typer.Option("--quick", help="Small systems and short trajectories.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Time steps beside mace's calculator, accelerators, batches, growth with size, lists with a skin."""
+    """Time, on the processor: steps beside mace's, accelerators, batches, growth with size, lists with a skin."""
     unknown = [task for task in tasks or () if task not in TASKS]
     if unknown:
         raise UnknownNameError(f'No timing is called "{unknown[0]}".', fix=suggestion(unknown[0], TASKS))

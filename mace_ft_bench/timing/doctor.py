@@ -105,7 +105,7 @@ def _check(name: str, model: Any, graph: Graph, expected: Output, where: tuple[s
         backend = BUILDERS[name](model, 0)
     except AccelerationError as error:
         return AcceleratorCheck(name, *where, None, error.message)
-    differs = difference(backend.evaluate(graph), expected, TOLERANCES[where[1]])
+    differs = difference(backend.evaluate(graph), expected, TOLERANCES[where[1]], graph.sizes)
     time = time_in_turns({name: lambda: backend.evaluate(graph)}, rounds=_ROUNDS)
     return AcceleratorCheck(name, *where, time.median(name), "same" if differs is None else f"differs in {differs}")
 

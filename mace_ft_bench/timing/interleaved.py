@@ -28,7 +28,7 @@ class Times:
 
 
 def time_in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1) -> Times:
-    """Call every way once per round and time it.
+    """Call every way once per round, starting with another one each time, and time it.
 
     Parameters
     ----------
@@ -40,10 +40,12 @@ def time_in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm
         Rounds before them, not timed: compilation, caches, first lists.
     """
     samples: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
     for turn in range(warmup + rounds):
-        for name, way in ways.items():
+        shift = turn % len(order)  # what runs after a threaded way finds its threads still spinning
+        for name in order[shift:] + order[:shift]:
             start = perf_counter()
-            way()
+            ways[name]()
             if turn >= warmup:
                 samples[name].append(1000 * (perf_counter() - start))
     return Times({name: tuple(values) for name, values in samples.items()})

@@ -1,4 +1,4 @@
-"""How fast we serve a model: steps beside mace's own calculator, accelerators, batches, growth with size."""
+"""How fast we serve a model on a processor: steps beside mace's own, accelerators, batches, growth with size."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def _repeats(cells: int) -> tuple[int, int, int]:
 
 
 def md_step(atoms: Atoms, calculator: Calculator, *, stress: bool = False) -> Callable[[], None]:
-    """Return what one step of molecular dynamics asks of a calculator: new positions, energy and forces."""
+    """Return what a step of molecular dynamics asks of a calculator: new positions, energy and forces.
+
+    Atoms stay near their sites, so that no step contains the build of a list with a skin.
+    """
     moving = atoms.copy()
     moving.calc = calculator
     rng = np.random.default_rng(0)
@@ -91,7 +94,7 @@ def steps_beside_mace(model: str, dtype: str, sizes: Sequence[int], rounds: int)
     found = []
     for size in sizes:
         atoms = molybdenum(size)
-        ours: Any = get_calculator(model, dtype=dtype)
+        ours: Any = get_calculator(model, device="cpu", dtype=dtype)
         peer = peer_calculator(model, dtype)
         forces = [_forces(atoms, calculator) for calculator in (ours, peer)]
         ways = {OURS: md_step(atoms, ours), PEER: md_step(atoms, peer)}
@@ -106,7 +109,10 @@ def auto_beside_best(model: str, dtype: str, sizes: Sequence[int], rounds: int) 
     found = []
     for size in sizes:
         atoms = molybdenum(size)
-        calculators = {name: get_calculator(model, dtype=dtype, accelerate=name) for name in ("auto", "e3nn", "fused")}
+        calculators = {
+            name: get_calculator(model, device="cpu", dtype=dtype, accelerate=name)
+            for name in ("auto", "e3nn", "fused")
+        }
         times = time_in_turns({name: md_step(atoms, calc) for name, calc in calculators.items()}, rounds=rounds)
         best = min(("e3nn", "fused"), key=times.median)
         found.append(Comparison(f"auto : best single ({best}), {dtype}", len(atoms), times, "auto", best, 0.0))
@@ -116,7 +122,7 @@ def auto_beside_best(model: str, dtype: str, sizes: Sequence[int], rounds: int) 
 def batches_beside_single(model: str, rounds: int, *, accelerate: str) -> Comparison:
     """Compare ``evaluate`` of 100 strained cells of 2 to 16 atoms with one call per cell."""
     frames = strained_cells(100)
-    calculator: Any = get_calculator(model, accelerate=accelerate)
+    calculator: Any = get_calculator(model, device="cpu", accelerate=accelerate)
 
     def single() -> list[float]:
         energies = []
@@ -161,7 +167,7 @@ def step_growth(model: str, sizes: Sequence[int], rounds: int, dtype: str = "flo
     atoms, times = [], []
     for size in sizes:
         supercell = molybdenum(size)
-        calculator = get_calculator(model, dtype=dtype, dispersion="pbe")
+        calculator = get_calculator(model, device="cpu", dtype=dtype, dispersion="pbe")
         found = time_in_turns({OURS: md_step(supercell, calculator)}, rounds=rounds, warmup=2)
         atoms.append(len(supercell))
         times.append(found.median(OURS))

@@ -54,7 +54,7 @@ class SkinCheck:
 def check_skin(model: str, ensemble: Ensemble, *, atoms: int, steps: int) -> SkinCheck:
     """Run molecular dynamics with the default skin and evaluate every frame again with a fresh list."""
     moving = molybdenum(atoms)
-    calculator: Any = get_calculator(model)
+    calculator: Any = get_calculator(model, device="cpu")
     moving.calc = calculator
     thermalize_momenta(moving, TEMPERATURE_K, rng=np.random.default_rng(0))
     frames: list[Atoms] = []

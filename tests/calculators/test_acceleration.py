@@ -204,8 +204,62 @@ def test_difference_sees_one_wrong_entry(field, size):
     right = output()
     values = getattr(right, field).copy()
     values.flat[2] += size
-    assert difference(right, right, TOLERANCES["float64"]) is None
-    assert difference(output(**{field: values}), right, TOLERANCES["float64"]) is not None
+    sizes = np.array([4])
+    assert difference(right, right, TOLERANCES["float64"], sizes) is None
+    assert difference(output(**{field: values}), right, TOLERANCES["float64"], sizes) is not None
+
+
+def test_virials_of_many_structures_are_compared_one_by_one():
+    many = {"energies": np.zeros(1000), "forces": np.zeros((1000, 3))}
+    right, wrong = np.zeros((500, 3, 3)), np.zeros((500, 3, 3))
+    wrong[7, 0, 1] = 1e-6
+    sizes = np.full(500, 2)
+    found = difference(Output(**many, virials=wrong), Output(**many, virials=right), TOLERANCES["float64"], sizes)
+    assert found.startswith("virial per atom by 5e-07")
+
+
+@pytest.mark.usefixtures("fresh_cache", "wrong_fused")
+def test_a_structure_without_pairs_proves_nothing(tiny_file):
+    calculator = get_calculator(tiny_file)
+    lone = bulk("Mo", cubic=True)
+    lone.set_cell(9 * np.eye(3))
+    lone.positions[1] = 4.5
+    for atoms in (lone, crystal()):
+        atoms.calc = calculator
+        atoms.get_forces()
+        assert calculator.accelerator != "fused"
+
+
+@pytest.mark.usefixtures("wrong_fused")
+def test_a_failure_is_not_kept_on_disk(tiny_file, fresh_cache):
+    energy_and_name(tiny_file, crystal())
+    assert not fresh_cache.exists()
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_other_elements_are_compared_again(tiny_file, monkeypatch):
+    calls = []
+    original = acceleration.difference
+    monkeypatch.setattr(acceleration, "difference", lambda *a: calls.append(1) or original(*a))
+    calculator = get_calculator(tiny_file, accelerate="fused")
+    for symbols in (["Mo", "Mo"], ["Mo", "Si"], ["Si", "Mo"]):
+        atoms = crystal()
+        atoms.symbols[:] = symbols
+        atoms.calc = calculator
+        atoms.get_forces()
+    assert len(calls) == 2
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_a_way_that_crashes_is_not_used(tiny_file, monkeypatch, caplog):
+    class Crashing(Wrong):
+        def evaluate(self, _graph):
+            raise RuntimeError("no kernel image")
+
+    monkeypatch.setitem(BUILDERS, "fused", lambda model, head: Crashing(BUILDERS["e3nn"](model, head)))
+    with caplog.at_level(logging.WARNING, "mace_ft_bench"):
+        assert energy_and_name(tiny_file, crystal())[1] in {"e3nn", "cueq"}
+    assert "no kernel image" in caplog.text
 
 
 def test_size_classes_span_a_factor_of_four():

@@ -15,8 +15,6 @@ from mace_ft_bench.calculators.committee import CommitteeCalculator, combine
 from mace_ft_bench.errors import CardError
 from mace_ft_bench.testing import FLOAT64, check_calculator, sheared_crystal
 
-from ..conftest import build
-
 SIGMA = 2.3
 
 
@@ -85,7 +83,6 @@ def test_models_by_name_or_path(tmp_path, tiny_file):
     atoms = bulk("Mo")
     atoms.calc = committee
     assert atoms.calc.get_property("energy_variance", atoms) > 0
-    assert build().r_max == other.r_max
 
 
 def test_relaxes():
@@ -114,3 +111,23 @@ def test_stress_of_a_molecule(tiny_file):
 def test_too_few_members(few):
     with pytest.raises(CardError, match="give two models or more"):
         CommitteeCalculator(few)
+
+
+def test_a_refused_structure_stays_refused(tiny_file):
+    """No member may answer with what it found for the structure before."""
+    from mace_ft_bench.errors import StructureError
+
+    committee = get_calculator([tiny_file, tiny_file])
+    good = bulk("Mo", cubic=True)
+    good.calc = committee
+    good.get_potential_energy()
+    bad = bulk("Mo", cubic=True)
+    bad.positions[1] = [0.01, 0, 0]
+    bad.calc = committee
+    for _ in range(4):
+        with pytest.raises(StructureError):
+            bad.get_potential_energy()
+        with pytest.raises(StructureError):
+            committee.members[0].calculate(bad, ["energy"])
+        with pytest.raises(StructureError):
+            bad.get_forces()

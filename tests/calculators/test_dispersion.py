@@ -477,3 +477,14 @@ def test_importing_is_cheap():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_independent_structures_have_lists_of_their_own():
+    """``every`` and ``delay`` are for trajectories; the frames of ``evaluate`` have nothing to do with each other."""
+    calculator = D3Calculator("pbe", cutoff=8.0, cn_cutoff=8.0, every=10, skin=0.5)
+    frames = [bulk("Cu", a=a, cubic=True) for a in (3.7, 3.6, 3.5, 3.4)]
+    for found, frame in zip(calculator.evaluate(frames), frames, strict=True):
+        frame.calc = D3Calculator("pbe", cutoff=8.0, cn_cutoff=8.0, skin=0.0)
+        assert found["energy"] == pytest.approx(frame.get_potential_energy(), abs=1e-12)
+        np.testing.assert_allclose(found["stress"], frame.get_stress(), atol=1e-12)
+    assert calculator.updates == 0

@@ -15,7 +15,7 @@ from mace_ft_bench.timing.skin import SkinCheck, check_skin
 def test_ways_take_turns():
     calls = []
     times = time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
-    assert calls == ["a", "b"] * 3
+    assert calls == ["a", "b", "b", "a", "a", "b"]
     assert {name: len(samples) for name, samples in times.samples.items()} == {"a": 2, "b": 2}
     assert all(sample >= 0 for samples in times.samples.values() for sample in samples)
 
