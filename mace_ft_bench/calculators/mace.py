@@ -112,7 +112,7 @@ class MaceCalculator(Calculator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         config, tensors = state.pop("model")
         self.__dict__.update(state)
-        model = build_model(config)
+        model = build_model(config, tensors)
         model.load_state_dict(tensors)
         self.model = model.to(self.device).eval().requires_grad_(requires_grad=False)
         self._acceleration = Acceleration(self.model, self.heads.index(self.head), state["_acceleration"])

@@ -7,8 +7,10 @@ chosen by name from its own lists. The round trip is exact: every parameter and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,9 +25,10 @@ from mace_ft_bench.torch_env import default_dtype, mace_environment
 with mace_environment():
     from e3nn import o3
     from mace import modules
+    from mace.modules import symmetric_contraction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 FORMAT = "mace_ft_bench.checkpoint"
 VERSION = 1
@@ -39,6 +42,8 @@ _CLASS_KEYS: dict[str, Mapping[str, Any]] = {
 }
 _BUILD_ERRORS = (KeyError, TypeError, ValueError, AssertionError, IndexError, AttributeError, ZeroDivisionError)
 """What constructors of mace and e3nn raise on nonsense."""
+
+_COUPLING = re.compile(r"products\.(\d+)\.symmetric_contractions\.contractions\.(\d+)\.U_matrix_(\d+)")
 
 _IRREPS_KEYS = ("hidden_irreps", "MLP_irreps", "edge_irreps")
 _UNSUPPORTED_KEYS = ("embedding_specs", "cueq_config")
@@ -82,7 +87,7 @@ def load_checkpoint(path: Path) -> torch.nn.Module:
         If the file is damaged, of another format, or of a newer version.
     """
     config, state = _read(path)
-    model = _build_from(path, config)
+    model = _build_from(path, config, state)
     _refuse_contradiction(path, config, state)
     try:
         model.load_state_dict(state, strict=True)
@@ -215,22 +220,49 @@ def describe_model(model: torch.nn.Module) -> dict[str, Any]:
     return {key: _to_plain(key, value) for key, value in config.items()}
 
 
-def build_model(config: Mapping[str, Any]) -> torch.nn.Module:
-    """Return a ``ScaleShiftMACE`` with random weights from :func:`describe_model`'s data."""
+def build_model(config: Mapping[str, Any], state: Mapping[str, torch.Tensor] | None = None) -> torch.nn.Module:
+    """Return a ``ScaleShiftMACE`` with random weights from :func:`describe_model`'s data.
+
+    Parameters
+    ----------
+    config
+        What :func:`describe_model` returned.
+    state
+        Tensors that will be loaded into the model; its coupling tensors are then not computed, which takes seconds at
+        degree 4, only to be overwritten.
+    """
     arguments = dict(config)
     dtype = _DTYPES[arguments.pop("dtype")]
     for key, known in _CLASS_KEYS.items():
         arguments[key] = _lookup(key, arguments[key], known)
     for key in _IRREPS_KEYS:
         arguments[key] = None if arguments[key] is None else o3.Irreps(arguments[key])
-    with mace_environment(), default_dtype(dtype):
+    with mace_environment(), default_dtype(dtype), _couplings_from(state or {}):
         return modules.ScaleShiftMACE(**arguments)
 
 
-def _build_from(path: Path, config: Mapping[str, Any]) -> torch.nn.Module:
+@contextlib.contextmanager
+def _couplings_from(state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Let mace take its coupling tensors from ``state``, in the order in which it builds them."""
+    found = sorted((tuple(map(int, match.groups())), name) for name in state if (match := _COUPLING.fullmatch(name)))
+    stored = iter([state[name] for _, name in found])
+    compute = symmetric_contraction.U_matrix_real  # type: ignore[attr-defined]  # imported there, not re-exported
+
+    def take(*arguments: Any, **options: Any) -> list[torch.Tensor]:  # noqa: ANN401 - passed on
+        tensor = next(stored, None)
+        return [tensor] if tensor is not None else compute(*arguments, **options)
+
+    symmetric_contraction.U_matrix_real = take  # type: ignore[attr-defined]
     try:
-        return build_model(config)
-    except _BUILD_ERRORS as error:
+        yield
+    finally:
+        symmetric_contraction.U_matrix_real = compute  # type: ignore[attr-defined]
+
+
+def _build_from(path: Path, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    try:
+        return build_model(config, state)
+    except (*_BUILD_ERRORS, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: the configuration describes no model: {error!r}.", fix="export the model again."
         ) from error
