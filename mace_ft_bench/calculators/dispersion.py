@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -21,7 +21,7 @@ from mace_ft_bench.calculators.d3.settings import (
     TOUCHING_DISTANCE,
     D3Settings,
 )
-from mace_ft_bench.calculators.structure_checks import check_structure
+from mace_ft_bench.calculators.structure_checks import check_structure, refuse_stress_without_volume
 from mace_ft_bench.errors import StructureError, UnknownNameError, UnsupportedElementError, suggestion
 
 if TYPE_CHECKING:
@@ -128,10 +128,7 @@ class D3Calculator(Calculator):
         structure = cast("Atoms", self.atoms)
         _check(structure)
         has_volume = structure.cell.rank == _DIMENSIONS
-        if properties and "stress" in properties and not has_volume:
-            raise PropertyNotImplementedError(
-                "Stress needs a cell with three independent vectors. To fix: set a cell, or do not ask for the stress."
-            )
+        refuse_stress_without_volume(structure, properties)
         found = self._engine.evaluate(structure)
         if found.touching:
             _refuse_touching(structure)

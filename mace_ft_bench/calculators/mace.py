@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mace_ft_bench.calculators.acceleration import Acceleration
@@ -14,7 +14,7 @@ from mace_ft_bench.calculators.batches import run_in_batches
 from mace_ft_bench.calculators.graph import join, pair_table
 from mace_ft_bench.calculators.heads import choose_head
 from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
-from mace_ft_bench.calculators.structure_checks import check_structure
+from mace_ft_bench.calculators.structure_checks import check_structure, refuse_stress_without_volume
 from mace_ft_bench.errors import StructureError
 from mace_ft_bench.zoo.checkpoint import build_model, describe_model
 
@@ -136,10 +136,7 @@ class MaceCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
         structure = cast("Atoms", self.atoms)
         check_structure(structure, self.numbers, model=self.label_name)
-        if properties and "stress" in properties and structure.cell.rank < _DIMENSIONS:
-            raise PropertyNotImplementedError(
-                "Stress needs a cell with three independent vectors. To fix: set a cell, or do not ask for the stress."
-            )
+        refuse_stress_without_volume(structure, properties)
         self.results = self._evaluate([structure], [self._pairs(structure)])[0]
 
     def evaluate(self, frames: Iterable[Atoms], *, pairs_per_batch: int = PAIRS_PER_BATCH) -> list[dict[str, Any]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 
 from mace_ft_bench.errors import StructureError, UnsupportedElementError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from ase import Atoms
 
@@ -20,6 +21,7 @@ _SMALLEST_VOLUME = 1e-6
 """Volume [Angstrom^3] below which a periodic cell counts as flat."""
 
 
+_DIMENSIONS = 3
 _SHORTEST_DISTANCE = 0.1
 """Distance [Angstrom] below which two atoms count as one put in twice."""
 
@@ -75,6 +77,20 @@ def _check_cell(atoms: Atoms) -> None:
         raise StructureError(
             f"The cell has no extent along its periodic directions (pbc = {atoms.pbc.tolist()}).",
             fix="set a cell with three independent vectors, or switch periodicity off with atoms.pbc = False.",
+        )
+
+
+def refuse_stress_without_volume(atoms: Atoms, properties: Sequence[str] | None) -> None:
+    """Refuse to compute the stress of a structure without a three-dimensional cell.
+
+    Raises
+    ------
+    PropertyNotImplementedError
+        If a stress is asked for.
+    """
+    if properties and "stress" in properties and atoms.cell.rank < _DIMENSIONS:
+        raise PropertyNotImplementedError(
+            "Stress needs a cell with three independent vectors. To fix: set a cell, or do not ask for the stress."
         )
 
 
