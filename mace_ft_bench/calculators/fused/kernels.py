@@ -9,7 +9,8 @@ components, Z elements. Features are (atom, component, channel) with the channel
 loop runs over channels and is vectorised.
 
 The functions are longer than elsewhere in the package: a call inside the innermost loops would cost more than it
-explains. Types of arguments are compiled for float32 and float64 alike.
+explains. Inside them arrays are indexed by all their axes, and by unsigned integers: a view of a row costs two atomic
+counts of references, a signed index a test of its sign. Types of arguments are compiled for float32 and float64 alike.
 """
 
 # numba infers the types.
@@ -125,39 +126,57 @@ def _hermite_slope(x, scale, basis):
 
 
 @_jit
-def _interpolate(rows, basis, out):
-    """Sum six rows of a radial table with the weights of the basis."""
+def _interpolate(table, first, basis, out):
+    """Sum six rows of a radial table, from ``first``, with the weights of the basis."""
     b0, b1, b2, b3, b4, b5 = basis[0], basis[1], basis[2], basis[3], basis[4], basis[5]
-    f0, f1, f2, f3, f4, f5 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    r0, r1, r2 = np.uintp(first), np.uintp(first + 1), np.uintp(first + 2)
+    r3, r4, r5 = np.uintp(first + 3), np.uintp(first + 4), np.uintp(first + 5)
     for k in range(out.size):
-        out[k] = b0 * f0[k] + b1 * f1[k] + b2 * f2[k] + b3 * f3[k] + b4 * f4[k] + b5 * f5[k]
+        left = b0 * table[r0, k] + b1 * table[r1, k] + b2 * table[r2, k]
+        out[k] = left + b3 * table[r3, k] + b4 * table[r4, k] + b5 * table[r5, k]
+
+
+@_jit
+def _interpolate_both(table, first, basis, rise, out, slopes):
+    """Do what :func:`_interpolate` does for values and, with the weights ``rise``, for slopes."""
+    b0, b1, b2, b3, b4, b5 = basis[0], basis[1], basis[2], basis[3], basis[4], basis[5]
+    d0, d1, d2, d3, d4, d5 = rise[0], rise[1], rise[2], rise[3], rise[4], rise[5]
+    r0, r1, r2 = np.uintp(first), np.uintp(first + 1), np.uintp(first + 2)
+    r3, r4, r5 = np.uintp(first + 3), np.uintp(first + 4), np.uintp(first + 5)
+    for k in range(out.size):
+        f0, f1, f2, f3, f4, f5 = table[r0, k], table[r1, k], table[r2, k], table[r3, k], table[r4, k], table[r5, k]
+        out[k] = b0 * f0 + b1 * f1 + b2 * f2 + b3 * f3 + b4 * f4 + b5 * f5
+        slopes[k] = d0 * f0 + d1 * f1 + d2 * f2 + d3 * f3 + d4 * f4 + d5 * f5
+
+
+@_jit
+def _add_product(vector, matrices, block, out, target):
+    """Add ``vector @ matrices[block]`` to ``out[target]``, four terms at a time to load and store it less often."""
+    b, o = np.uintp(block), np.uintp(target)
+    whole = vector.size - vector.size % 4
+    for k in range(0, whole, 4):
+        k0, k1, k2, k3 = np.uintp(k), np.uintp(k + 1), np.uintp(k + 2), np.uintp(k + 3)
+        f0, f1, f2, f3 = vector[k0], vector[k1], vector[k2], vector[k3]
+        for c in range(out.shape[1]):
+            first = f0 * matrices[b, k0, c] + f1 * matrices[b, k1, c]
+            out[o, c] += first + f2 * matrices[b, k2, c] + f3 * matrices[b, k3, c]
+    for k in range(whole, vector.size):
+        for c in range(out.shape[1]):
+            out[o, c] += vector[k] * matrices[b, np.uintp(k), c]
 
 
 @_jit
 def _mix(x, matrices, block, target, offset, out):
     """Add ``x[r] @ matrices[block[r]]`` to ``out[target[r] + offset]``."""
     for r in range(target.size):
-        weights = matrices[block[r]]
-        row = out[target[r] + offset]
-        for k in range(x.shape[1]):
-            factor = x[r, k]
-            line = weights[k]
-            for c in range(row.size):
-                row[c] += factor * line[c]
+        _add_product(x[r], matrices, block[r], out, target[r] + offset)
 
 
 @_jit
 def _mix_back(gradient, matrices, block, target, offset, out):
     """Add the transpose of :func:`_mix` applied to ``gradient`` to ``out``; ``matrices`` are transposed already."""
     for r in range(target.size):
-        weights = matrices[block[r]]
-        source = gradient[target[r] + offset]
-        row = out[r]
-        for k in range(source.size):
-            factor = source[k]
-            line = weights[k]
-            for c in range(row.size):
-                row[c] += factor * line[c]
+        _add_product(gradient[target[r] + offset], matrices, block[r], out, r)
 
 
 @_jit
@@ -174,38 +193,26 @@ def _couplings(harmonics, links, coupling):
 @_jit
 def _product(x, terms, weights, out):
     """Add the symmetric contraction of one atom: ``weights * x_i x_j x_k`` to its target; ``x`` ends with ones."""
-    target, first, second, third = terms
-    for t in range(target.size):
-        row = out[target[t]]
-        w = weights[t]
-        a = x[first[t]]
-        b = x[second[t]]
-        d = x[third[t]]
-        for c in range(row.size):
-            row[c] += w[c] * a[c] * b[c] * d[c]
+    for t in range(terms.shape[1]):
+        q, i, j, k = np.uintp(terms[0, t]), np.uintp(terms[1, t]), np.uintp(terms[2, t]), np.uintp(terms[3, t])
+        for c in range(x.shape[1]):
+            out[q, c] += weights[t, c] * x[i, c] * x[j, c] * x[k, c]
 
 
 @_jit
 def _product_back(x, terms, weights, gradient, out):
     """Add the gradient of :func:`_product` with respect to ``x`` to ``out``, one row after the other."""
-    target, first, second, third = terms
-    constant = x.shape[0] - 1
-    for t in range(target.size):
-        g = gradient[target[t]]
-        w = weights[t]
-        i, j, k = first[t], second[t], third[t]
-        a, b, d = x[i], x[j], x[k]
-        row = out[i]
-        for c in range(row.size):
-            row[c] += g[c] * w[c] * b[c] * d[c]
+    constant = np.uintp(x.shape[0] - 1)
+    for t in range(terms.shape[1]):
+        q, i, j, k = np.uintp(terms[0, t]), np.uintp(terms[1, t]), np.uintp(terms[2, t]), np.uintp(terms[3, t])
+        for c in range(x.shape[1]):
+            out[i, c] += gradient[q, c] * weights[t, c] * x[j, c] * x[k, c]
         if j != constant:
-            row = out[j]
-            for c in range(row.size):
-                row[c] += g[c] * w[c] * a[c] * d[c]
+            for c in range(x.shape[1]):
+                out[j, c] += gradient[q, c] * weights[t, c] * x[i, c] * x[k, c]
         if k != constant:
-            row = out[k]
-            for c in range(row.size):
-                row[c] += g[c] * w[c] * a[c] * b[c]
+            for c in range(x.shape[1]):
+                out[k, c] += gradient[q, c] * weights[t, c] * x[i, c] * x[j, c]
 
 
 @_jit
@@ -244,21 +251,20 @@ def layer_forward(
             knot = int(place)
             first = first_row[kind] + 3 * knot
             _hermite(place - knot, basis)
-            _interpolate(table[first : first + 6], basis, weights)
+            _interpolate(table, first, basis, weights)
             if share.size:
                 density += weights[weights.size - 1]
             _couplings(harmonics[p], links, coupling)
-            features = sent[sent_row[j]]
+            s = np.uintp(sent_row[j])
             for g in range(group_path.size):
-                w = weights[group_path[g] * channels : (group_path[g] + 1) * channels]
-                u = features[group_source[g]]
+                w, h = np.uintp(group_path[g] * channels), np.uintp(group_source[g])
                 for c in range(channels):
-                    carried[c] = w[c] * u[c]
+                    carried[c] = weights[w + np.uintp(c)] * sent[s, h, c]
                 for k in range(group_first[g], group_first[g + 1]):
                     factor = coupling[k]
-                    row = raw[link_target[k]]
+                    m = np.uintp(link_target[k])
                     for c in range(channels):
-                        row[c] += factor * carried[c]
+                        raw[m, c] += factor * carried[c]
         if share.size:
             share[i] = 1 / (1 + density)
             raw *= share[i]
@@ -310,9 +316,11 @@ def layer_backward(
     hidden_size = hidden_gradient.shape[1]
     basis = np.empty(6, message.dtype)
     weights = np.empty(table.shape[1], message.dtype)
+    rise = np.empty(6, message.dtype)
     slopes = np.empty(table.shape[1], message.dtype)
     coupling = np.empty(link_target.size, message.dtype)
     summed = np.empty(channels, message.dtype)
+    carried = np.empty(channels, message.dtype)
     raw = np.empty((mix_target.size, channels), message.dtype)
     contracted = np.empty((hidden_size, channels), message.dtype)
     gathered = np.empty((message.shape[1], channels), message.dtype)
@@ -344,35 +352,31 @@ def layer_backward(
             place = (root - lowest) / spacing[kind]
             knot = int(place)
             first = first_row[kind] + 3 * knot
-            rows = table[first : first + 6]
             _hermite(place - knot, basis)
-            _interpolate(rows, basis, weights)
-            _hermite_slope(place - knot, 0.5 / (root * spacing[kind]), basis)
-            _interpolate(rows, basis, slopes)
+            _hermite_slope(place - knot, 0.5 / (root * spacing[kind]), rise)
+            _interpolate_both(table, first, basis, rise, weights, slopes)
             _couplings(harmonics[p], links, coupling)
-            features = sent[sent_row[j]]
+            s = np.uintp(sent_row[j])
             along = length[p] * 0
             for g in range(group_path.size):
-                w = weights[group_path[g] * channels : (group_path[g] + 1) * channels]
-                slope = slopes[group_path[g] * channels : (group_path[g] + 1) * channels]
-                u = features[group_source[g]]
+                w, h = np.uintp(group_path[g] * channels), np.uintp(group_source[g])
                 for c in range(channels):
+                    carried[c] = weights[w + np.uintp(c)] * sent[s, h, c]
                     summed[c] = 0
                 for k in range(group_first[g], group_first[g + 1]):
                     factor = coupling[k]
-                    row = raw[link_target[k]]
+                    m = np.uintp(link_target[k])
                     inner = factor * 0
                     for c in range(channels):
-                        summed[c] += factor * row[c]
-                        inner += w[c] * u[c] * row[c]
+                        summed[c] += factor * raw[m, c]
+                        inner += carried[c] * raw[m, c]
                     for t in range(link_first[k], link_first[k + 1]):
                         harmonics_gradient[p, link_harmonic[t]] += link_value[t] * inner
                 for c in range(channels):
-                    along += summed[c] * u[c] * slope[c]
+                    along += summed[c] * sent[s, h, c] * slopes[w + np.uintp(c)]
                 if sent_gradient.shape[0]:
-                    row = sent_gradient[j, group_source[g]]
                     for c in range(channels):
-                        row[c] += summed[c] * w[c]
+                        sent_gradient[j, h, c] += summed[c] * weights[w + np.uintp(c)]
             length_gradient[p] += along
             if share.size:
                 length_gradient[p] += of_density * slopes[slopes.size - 1]
