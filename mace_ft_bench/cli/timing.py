@@ -14,7 +14,7 @@ from mace_ft_bench.errors import UnknownNameError, suggestion
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TASKS = ("steps", "accelerators", "batches", "growth", "skin")
+TASKS = ("steps", "accelerators", "batches", "growth", "skin", "dispersion")
 
 
 def timing(
@@ -25,13 +25,18 @@ def timing(
     quick: Annotated[bool, typer.Option("--quick", help="Small systems and short trajectories.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Time, on the processor: steps beside mace's, accelerators, batches, growth with size, lists with a skin."""
+    """Time, on the processor: steps beside mace's, accelerators, batches, growth, skin lists, D3 beside s-dftd3."""
     unknown = [task for task in tasks or () if task not in TASKS]
     if unknown:
         raise UnknownNameError(f'No timing is called "{unknown[0]}".', fix=suggestion(unknown[0], TASKS))
+    chosen = tasks or list(TASKS)
+    if "dispersion" in chosen:
+        from mace_ft_bench.timing.dispersion import refuse_without_peer  # noqa: PLC0415 - imports torch
+
+        refuse_without_peer()
     rows = []
     with error_console().status("Timing") as status:
-        for title, run in _plan(tasks or list(TASKS), model, rounds, quick=quick):
+        for title, run in _plan(chosen, model, rounds, quick=quick):
             status.update(f"Timing {title}")
             rows += run()
     if json:
@@ -46,7 +51,7 @@ def timing(
 def _plan(
     tasks: list[str], model: str, rounds: int, *, quick: bool
 ) -> Iterator[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from mace_ft_bench.timing import serving, skin  # noqa: PLC0415 - imports torch and mace
+    from mace_ft_bench.timing import dispersion, serving, skin  # noqa: PLC0415 - imports torch and mace
 
     sizes = (16, 128) if quick else (16, 128, 1024)
     steps = 100 if quick else 2000
@@ -65,6 +70,10 @@ def _plan(
         "growth": lambda: [
             _growth(serving.step_growth(model, sizes=(128, 432) if quick else (128, 432, 1024, 2916), rounds=rounds))
         ],
+        "dispersion": lambda: [
+            _comparison(found)
+            for found in dispersion.steps_beside_peers((128, 372) if quick else (128, 372, 1038, 2900), rounds)
+        ],
         "skin": lambda: [_skin(skin.check_skin(model, name, atoms=128, steps=steps)) for name in ("NVT", "NPT")],
     }
     for task in tasks:
@@ -72,7 +81,7 @@ def _plan(
 
 
 def _comparison(found: Any) -> dict[str, Any]:  # noqa: ANN401 - serving.Comparison, whose module imports torch
-    times = ", ".join(f"{name} {found.times.median(name):.3g}" for name in found.times.samples)
+    times = "\n".join(f"{name} {found.times.median(name):.3g}" for name in found.times.samples)
     return {
         "task": found.task,
         "atoms": found.atoms,
@@ -84,7 +93,7 @@ def _comparison(found: Any) -> dict[str, Any]:  # noqa: ANN401 - serving.Compari
 
 
 def _growth(found: Any) -> dict[str, Any]:  # noqa: ANN401 - serving.Growth
-    times = ", ".join(f"{atoms}: {time:.3g}" for atoms, time in zip(found.atoms, found.milliseconds, strict=True))
+    times = "\n".join(f"{atoms}: {time:.3g}" for atoms, time in zip(found.atoms, found.milliseconds, strict=True))
     return asdict(found) | {
         "task": f"step with D3, {found.dtype}",
         "atoms": found.atoms[-1],
@@ -97,7 +106,7 @@ def _growth(found: Any) -> dict[str, Any]:  # noqa: ANN401 - serving.Growth
 def _skin(found: Any) -> dict[str, Any]:  # noqa: ANN401 - skin.SkinCheck
     return asdict(found) | {
         "task": f"lists, {found.ensemble}, {found.frames} frames, {found.builds} builds",
-        "times": f"with skin {found.kept_ms:.3g}, fresh {found.fresh_ms:.3g}",
+        "times": f"with skin {found.kept_ms:.3g}\nfresh {found.fresh_ms:.3g}",
         "ratio": f"fresh : skin = {found.ratio:.3g}",
-        "difference": f"{found.energy_difference:.1e} eV/atom, {found.force_difference:.1e} eV/Å",
+        "difference": f"{found.energy_difference:.1e} eV/atom\n{found.force_difference:.1e} eV/Å",
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.neighborlist import neighbor_list
 
 from mace_ft_bench.calculators import backends
-from mace_ft_bench.errors import AccelerationError
-from mace_ft_bench.timing import doctor, serving
+from mace_ft_bench.errors import AccelerationError, MissingDependencyError
+from mace_ft_bench.timing import dispersion, doctor, serving
 from mace_ft_bench.timing.interleaved import Times, time_in_turns
 from mace_ft_bench.timing.skin import SkinCheck, check_skin
 
@@ -124,3 +125,33 @@ def test_doctor_says_why_something_cannot_be_used(monkeypatch):
 def test_packages_and_devices():
     assert doctor.packages()["mace-torch"] == "0.3.16"
     assert doctor.devices()[0].startswith("cpu (")
+
+
+@pytest.mark.parametrize("atoms", [128, 372, 1038, 2900])
+def test_graphene_under_water(atoms):
+    structure = dispersion.graphene_with_water(atoms)
+    assert 0 <= atoms - len(structure) <= 2
+    carbon = structure.symbols.count("C")
+    assert structure.symbols.count("H") == 2 * structure.symbols.count("O") == 2 * (len(structure) - carbon) // 3
+    assert 0.2 < carbon / len(structure) < 0.35
+    first, second, lengths = neighbor_list("ijd", structure, 2.2)
+    bonded = lengths < 1.6
+    symbols = np.array(structure.symbols)
+    neighbours = {name: np.bincount(first[bonded], minlength=len(structure))[symbols == name] for name in "CHO"}
+    assert set(neighbours["C"]) == {3}
+    assert set(neighbours["O"]) == {2}
+    water = (symbols[first] != "C") != (symbols[second] != "C")
+    assert not water.any()
+
+
+def test_d3_step_beside_its_peers():
+    pytest.importorskip("dftd3")
+    (found,) = dispersion.steps_beside_peers(sizes=(32,), rounds=1)
+    assert set(found.times.samples) == set(dispersion.CALCULATORS)
+    assert 0 < found.force_difference < 1e-6
+
+
+def test_missing_peer(monkeypatch):
+    monkeypatch.setattr(dispersion, "find_spec", lambda _name: None)
+    with pytest.raises(MissingDependencyError, match="pip install dftd3"):
+        dispersion.steps_beside_peers(sizes=(32,), rounds=1)
