@@ -1,4 +1,4 @@
-"""``mfb data``: list and fetch the datasets."""
+"""``mfb data``: list, fetch and prepare datasets; one module per command that does more than that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from mace_ft_bench.cli.console import console, print_json
 from mace_ft_bench.datasets.card import find_dataset, list_datasets
 
-app = typer.Typer(help="List and fetch the DFT datasets.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch and prepare DFT datasets.", no_args_is_help=True)
 
 Mirror = Annotated[Path | None, typer.Option(help="Folder of byte-identical copies (default: $MFB_MIRROR).")]
 
