@@ -166,9 +166,9 @@ def perturb_one(structure: Atoms, settings: PerturbSettings, seed: int) -> Atoms
     StructureError
         As :func:`perturb`.
     """
-    _refuse_unusable(structure)
+    refuse_unusable(structure)
     generator = np.random.default_rng(seed)
-    frame = _bare(structure)
+    frame = bare(structure)
     strain = _draw_strain(frame, settings, generator)
     frame.set_cell(frame.cell.array @ expm(strain), scale_atoms=True)
     rattle = float(generator.uniform(*settings.rattle_range))
@@ -186,7 +186,14 @@ def perturb_one(structure: Atoms, settings: PerturbSettings, seed: int) -> Atoms
     return frame
 
 
-def _refuse_unusable(structure: Atoms) -> None:
+def refuse_unusable(structure: Atoms) -> None:
+    """Refuse a structure without atoms, with numbers that are not finite, or without extent along a periodic direction.
+
+    Raises
+    ------
+    StructureError
+        Saying which.
+    """
     if len(structure) == 0:
         raise StructureError("It has no atoms.", fix="check how it was built or read.")
     if not (np.isfinite(structure.positions).all() and np.isfinite(structure.cell.array).all()):
@@ -199,7 +206,8 @@ def _refuse_unusable(structure: Atoms) -> None:
         )
 
 
-def _bare(structure: Atoms) -> Atoms:
+def bare(structure: Atoms) -> Atoms:
+    """Return a copy without labels, velocities, constraints and calculator; masses, magnetic moments and so on stay."""
     frame = Atoms(structure.numbers, positions=structure.positions, cell=structure.cell, pbc=structure.pbc)
     for name in _KEPT_ARRAYS[2:]:
         if structure.has(name):
@@ -371,7 +379,10 @@ def refuse_closer(atoms: Atoms, minima: np.ndarray) -> None:
     StructureError
         Naming the pair that falls shortest, its distance and its limit.
     """
-    first, second, distance = neighbor_list("ijd", atoms, max(float(minima.max(initial=0.0)), 0.0))
+    reach = float(minima.max(initial=0.0))
+    if reach <= 0:
+        return
+    first, second, distance = neighbor_list("ijd", atoms, reach)
     margins = distance - minima[first, second]
     if margins.min(initial=np.inf) >= 0:
         return
