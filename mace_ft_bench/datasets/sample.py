@@ -94,7 +94,11 @@ class SampleSettings:
         for temperature in self.temperatures_k:
             _require(0 < temperature < math.inf, f"A temperature of {temperature} K", "a positive number")
         fewest = 2 if self.ramp else 1
-        _require(len(self.temperatures_k) >= fewest, f"{len(self.temperatures_k)} temperatures", f"{fewest} or more")
+        _require(
+            len(self.temperatures_k) >= fewest,
+            f"A list of {len(self.temperatures_k)} temperatures",
+            f"{fewest} or more",
+        )
         _require(math.isfinite(self.pressure_gpa), f"A pressure of {self.pressure_gpa} GPa", "a finite number")
         _require(self.explosion_factor > 1, f"explosion_factor = {self.explosion_factor}", "above 1")
         _require(self.min_distance_factor >= 0, f"min_distance_factor = {self.min_distance_factor}", "0 or more")
@@ -168,7 +172,7 @@ class StageReport:
     """Steps between frames."""
     frames: int
     acceptance: float
-    """Share of accepted swaps; nan for dynamics."""
+    """Share of swaps accepted in the run so far; nan for dynamics."""
 
 
 @dataclass(frozen=True)

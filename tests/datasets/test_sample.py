@@ -476,8 +476,8 @@ def test_what_cannot_be_sampled_is_refused(atoms, ensemble, calculator, kind, me
     [
         ({"temperatures_k": (math.nan,)}, "A temperature of nan K"),
         ({"temperatures_k": (300.0, 0.0)}, "A temperature of 0.0 K"),
-        ({"temperatures_k": ()}, "0 temperatures"),
-        ({"ramp": True}, "1 temperatures"),
+        ({"temperatures_k": ()}, "A list of 0 temperatures"),
+        ({"ramp": True}, "A list of 1 temperatures"),
         ({"pressure_gpa": math.inf}, "A pressure of inf GPa"),
         ({"timestep_fs": 0.0}, "timestep_fs = 0.0"),
         ({"friction_per_fs": math.nan}, "friction_per_fs = nan"),
