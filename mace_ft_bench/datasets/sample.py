@@ -43,6 +43,9 @@ _SHORTEST_TRACE = 20
 """Autocorrelation times below which a trace says little about its own autocorrelation time."""
 _FLUCTUATION = 5.0
 """Standard deviations of the temperature of a system that is not exploding."""
+_TEMPERATURE_TOLERANCE = 0.05
+_ERRORS = 4.0
+"""Share of the target, and standard errors, by which a mean kinetic temperature may differ from it."""
 _ENERGY_TOLERANCE = 1e-4
 """Difference [eV/atom] of the energy of the first structure above which a checkpoint is another calculator's."""
 
@@ -162,6 +165,9 @@ class StageReport:
     """Mean target [K]."""
     kinetic_temperature_k: float
     """Mean kinetic temperature over the production [K]; nan for swaps."""
+    is_thermal: bool
+    """Whether that is the target, to 5 % and four standard errors; it is not if the timestep is too long, or the
+    equilibration too short."""
     energy_ev: float
     """Mean potential energy over the production [eV]."""
     correlation_steps: float
@@ -265,6 +271,12 @@ def autocorrelation_time(values: Sequence[float] | np.ndarray) -> float:
     times = 2 * np.cumsum(covariance / covariance[0]) - 1
     wide = np.flatnonzero(np.arange(count) >= _WINDOW * times)
     return max(float(times[wide[0] if wide.size else -1]), 1.0)
+
+
+def _is_thermal(temperatures: np.ndarray, target: float) -> bool:
+    error = temperatures.std() * math.sqrt(autocorrelation_time(temperatures) / len(temperatures))
+    off = abs(float(temperatures.mean()) - target)
+    return not off > _TEMPERATURE_TOLERANCE * target + _ERRORS * error  # true of swaps, whose temperature is nan
 
 
 def _without_trend(values: np.ndarray) -> np.ndarray:
@@ -475,15 +487,16 @@ class _Run:
 
     def _finish(self, stage: Stage) -> None:
         if self._energies:
-            energies = np.array(self._energies)
+            energies, target = np.array(self._energies), (stage.start_k + stage.end_k) / 2
             time = autocorrelation_time(energies if stage.start_k == stage.end_k else _without_trend(energies))
             every = 1 if self._settings.spacing else math.ceil(time / self._interval)
             chosen = _evenly(self._candidates[::every], self._settings.frames)
             self._kept += chosen
             self._reports.append(
                 StageReport(
-                    temperature_k=float(np.mean([stage.start_k, stage.end_k])),
+                    temperature_k=target,
                     kinetic_temperature_k=float(np.mean(self._temperatures)),
+                    is_thermal=_is_thermal(np.array(self._temperatures), target),
                     energy_ev=float(energies.mean()),
                     correlation_steps=time,
                     is_long_enough=len(energies) >= _SHORTEST_TRACE * time,

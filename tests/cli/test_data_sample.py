@@ -47,7 +47,7 @@ def copper(tmp_path, monkeypatch):
 def test_frames_of_two_temperatures():
     shown = output("cu.cif", "--out", "out.xyz", *SHORT, "--temperature", 500, "--spacing", 10)
     assert "8 frames: out.xyz" in shown
-    assert shown.count("short: frames may be correlated") == 2
+    assert shown.count("short: frames may be") == 2
     frames = read("out.xyz", ":")
     assert [frame.info["config_type"] for frame in frames] == ["nvt-300K"] * 4 + ["nvt-500K"] * 4
     assert {frame.info["sample_model"] for frame in frames} == {"emt"}
@@ -94,6 +94,13 @@ def test_npt_changes_the_cell_and_json_holds_the_statistics():
     assert stage["kinetic_temperature_k"] > 0
     volumes = [frame.get_volume() for frame in read("out.xyz", ":")]
     assert abs(volumes[0] - volumes[1]) > 1e-6
+
+
+def test_a_temperature_off_target_is_said():
+    long = ["--timestep", 20, "--friction", 0.2, "--steps", 400, "--equilibration", 100, "--temperature", 300]
+    assert "temperature off target: shorten the timestep" in output(
+        "cu.cif", "--out", "out.xyz", "--model", "emt", *long
+    )
 
 
 def test_swaps_keep_the_lattice():

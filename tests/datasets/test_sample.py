@@ -171,6 +171,7 @@ def test_swaps_of_two_levels_have_the_ratio_of_boltzmann():
     error = math.sqrt(expected * (1 - expected) * (1 - weight) / (1 + weight) / trials)
     assert high.mean() == pytest.approx(expected, abs=4 * error)
     assert sampling.stages[0].acceptance == pytest.approx(2 * expected, abs=0.02)
+    assert sampling.stages[0].is_thermal
     assert math.isnan(sampling.stages[0].kinetic_temperature_k)
 
 
@@ -242,6 +243,19 @@ def test_a_fixed_spacing_and_a_number_of_frames_are_kept_to():
     assert [frame.info["sample_step"] for frame in few.frames] == [12, 54, 103]
     one = sample(crystal, einstein(crystal), SampleSettings(equilibration=0, production=10, frames=1))
     assert len(one.frames) == 1
+
+
+def test_a_timestep_that_is_too_long_is_seen_in_the_temperature():
+    crystal = copper()
+    thermal = [
+        sample(
+            crystal, einstein(crystal), SampleSettings(timestep_fs=step, friction_per_fs=0.1, min_distance_factor=0.0)
+        )
+        .stages[0]
+        .is_thermal
+        for step in (3, 40)
+    ]
+    assert thermal == [True, False]
 
 
 def test_a_short_run_is_called_short():

@@ -142,8 +142,10 @@ def _print(found: Sampling, out: Path, *, as_json: bool) -> None:
     for report in found.stages:
         kinetic = f"{report.kinetic_temperature_k:.0f}" if isfinite(report.kinetic_temperature_k) else ""
         cells = (f"{report.temperature_k:.0f}", kinetic, f"{report.energy_ev:.4f}", f"{report.correlation_steps:.0f}")
-        note = "" if report.is_long_enough else "short: frames may be correlated"
-        table.add_row(*cells, str(report.spacing), str(report.frames), note)
+        notes = [] if report.is_long_enough else ["short: frames may be correlated"]
+        if not report.is_thermal:
+            notes.append("temperature off target: shorten the timestep or equilibrate longer")
+        table.add_row(*cells, str(report.spacing), str(report.frames), "\n".join(notes))
     console().print(table)
     if found.stopped:
         console().print(f"[bold red]Stopped:[/] {escape(found.stopped)}. What came before is kept.", soft_wrap=True)
