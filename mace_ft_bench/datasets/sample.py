@@ -87,7 +87,7 @@ class SampleSettings:
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     config_type: str = ""
-    """Group of the frames; by default ensemble and temperature, ``nvt-300K``."""
+    """Group of the frames; by default ensemble and temperature, ``nvt-300K``, or the ends of a ramp, ``nvt-300-900K``."""
 
     def __post_init__(self) -> None:
         if self.ensemble not in get_args(Ensemble):
@@ -150,6 +150,12 @@ class Stage:
     def steps(self) -> int:
         """All steps."""
         return self.equilibration + self.production
+
+    @property
+    def label(self) -> str:
+        """Temperature, or the two ends, for the group of the frames."""
+        ends = dict.fromkeys((f"{self.start_k:g}", f"{self.end_k:g}"))
+        return f"{'-'.join(ends)}K"
 
     def temperature_k(self, step: int) -> float:
         """Return the target at a step of the stage, from 0."""
@@ -468,7 +474,7 @@ class _Run:
         found = self._walker.kinetic_temperature()
         if found > limit or not np.isfinite(self._atoms.positions).all():
             raise _ExplodedError(f"the kinetic temperature is {found:.0f} K")
-        if self._step % self._interval == 0:
+        if (self._step - stage.equilibration) % self._interval == 0:  # at every candidate, and as often before
             refuse_closer(self._atoms, self._minima)
 
     @property
@@ -533,7 +539,7 @@ class _Run:
         before = sum(one.steps for one in self._stages[: snapshot.stage])
         target = stage.temperature_k(snapshot.step - 1 - before)
         frame.info = {
-            CONFIG_TYPE: self._settings.config_type or f"{self._settings.ensemble}-{target:.0f}K",
+            CONFIG_TYPE: self._settings.config_type or f"{self._settings.ensemble}-{stage.label}",
             "sample_ensemble": self._settings.ensemble,
             "sample_temperature": target,
             "sample_step": snapshot.step,

@@ -229,6 +229,7 @@ def test_temperatures_follow_one_another_or_ramp():
     steps = [frame.info["sample_step"] for frame in ramp.frames]
     np.testing.assert_allclose(targets, [200 + 400 * (step - 1 - 200) / 600 for step in steps])
     assert targets[-1] > targets[0] + 200
+    assert {frame.info["config_type"] for frame in ramp.frames} == {"nvt-200-600K"}
     down = sample(
         crystal, einstein(crystal), SampleSettings(temperatures_k=(3000.0, 100.0), production=20, equilibration=100)
     )
@@ -352,6 +353,18 @@ def test_an_explosion_ends_the_run_and_keeps_what_was_good(function, options, me
     for frame in sampling.frames:
         assert np.isfinite(frame.positions).all()
         assert math.isfinite(frame.info["sample_energy"])
+
+
+@pytest.mark.parametrize("equilibration", range(4))
+def test_no_frame_is_kept_whose_atoms_are_too_close(equilibration):
+    pair = Atoms("Cu2", positions=[[0.5, 0, 0], [3.5, 0, 0]])
+    settings = SampleSettings(
+        equilibration=equilibration, production=3000, spacing=4, explosion_factor=1e6, min_distances={"Cu-Cu": 2.9}
+    )
+    sampling = sample(pair, Fabricated(attractive), settings)
+    assert "Cu-Cu may not come closer than 2.9 Å" in sampling.stopped
+    distances = [frame.get_distance(0, 1) for frame in sampling.frames]
+    assert 2.9 <= min(distances) < 3.0
 
 
 def test_an_explosion_before_any_frame_leaves_none():
