@@ -87,7 +87,7 @@ class SampleSettings:
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     config_type: str = ""
-    """Group of the frames; by default ensemble and temperature, ``nvt-300K``, or the ends of a ramp, ``nvt-300-900K``."""
+    """Group of the frames; by default ensemble and temperature, ``nvt-300K``, or ends of a ramp, ``nvt-300-900K``."""
 
     def __post_init__(self) -> None:
         if self.ensemble not in get_args(Ensemble):
