@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mace_ft_bench.finetune.export import Export
-    from mace_ft_bench.finetune.train import EpochErrors
+    from mace_ft_bench.finetune.objective import EpochErrors
 
 
 def finetune(
@@ -28,6 +28,7 @@ def finetune(
     *,
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<name>).")] = None,
     mirror: Mirror = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Allow a parent that is a pickled .model file.")] = False,
 ) -> None:
     """Train by a recipe; run it again to resume. Writes <name>.safetensors and a draft model card."""
     from mace_ft_bench.finetune import config, export, train  # noqa: PLC0415 - imports torch and mace
@@ -42,14 +43,16 @@ def finetune(
 
         def show(errors: EpochErrors) -> None:
             progress.update(task, completed=errors.epoch + 1)
+            epoch = "start" if errors.epoch < 0 else f"{errors.epoch:5d}"
             progress.print(
-                f"epoch {errors.epoch:4d}  E {errors.energy_rmse_mev_per_atom:7.2f} meV/atom  "
-                f"F {errors.force_rmse_mev_per_a:7.1f} meV/Å  S {errors.stress_rmse_mev_per_a3:6.2f} meV/Å³"
+                f"epoch {epoch}  E {_number(errors.energy_rmse_mev_per_atom, 2)} meV/atom  "
+                f"F {_number(errors.force_rmse_mev_per_a, 1)} meV/Å  "
+                f"S {_number(errors.stress_rmse_mev_per_a3, 2)} meV/Å³"
             )
 
-        models = train.train(loaded, folder, mirror=mirror, on_epoch=show)
+        trained = train.train(loaded, folder, mirror=mirror, trust=trust, on_errors=show)
         progress.update(task, completed=loaded.optimiser.max_epochs)
-    _print_export(export.export(loaded, models, folder))
+    _print_export(export.export(loaded, trained, folder))
 
 
 @contextlib.contextmanager
@@ -67,11 +70,15 @@ def _print_export(exported: Export) -> None:
     for stage in exported.stages:
         table.add_row(
             escape(stage.stage),
-            f"{stage.energy_rmse_mev_per_atom:.2f}",
-            f"{stage.force_rmse_mev_per_a:.1f}",
-            f"{stage.stress_rmse_gpa:.3f}",
+            _number(stage.energy_rmse_mev_per_atom, 2),
+            _number(stage.force_rmse_mev_per_a, 1),
+            _number(stage.stress_rmse_gpa, 3),
             "chosen" if stage is exported.chosen else "",
         )
     console().print(table)
     console().print(f"weights: {exported.weights}\ncard (draft): {exported.card}", soft_wrap=True, markup=False)
     console().print(f'use it: get_calculator("{exported.weights}")', soft_wrap=True, markup=False, highlight=False)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return f"{'–' if value is None else format(value, f'.{digits}f'):>7}"

@@ -18,20 +18,26 @@ class DataConfig(StrictTable):
     """Which frames are trained on."""
 
     sources: tuple[str, ...]
-    """Dataset splits, ``<dataset>:<split>``, joined without duplicates."""
+    """Dataset splits, ``<dataset>:<split>``, or files of our extended XYZ (``mfb data convert``), joined without
+    duplicates."""
     exclude: tuple[str, ...] = ()
-    """Dataset splits whose frames are kept out, also where a source repeats them."""
+    """Splits or files whose frames are kept out, also where a source repeats them."""
+    valid: tuple[str, ...] = ()
+    """Splits or files that validate; when left out, a share of the sources does."""
     valid_fraction: float = 0.1
     """Share of every config_type that validates."""
+    train_fraction: float = 1.0
+    """Share of the training frames of every config_type that is used, for learning curves."""
     split_seed: int = 1
-    """Seed of the split."""
+    """Seed of the split and of the share."""
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise CardError("sources is empty.", fix='name a dataset split, "<dataset>:<split>".')
-        if not 0 < self.valid_fraction < 1 or self.split_seed < 0:
+            raise CardError("sources is empty.", fix='name a dataset split, "<dataset>:<split>", or a file.')
+        if not 0 < self.valid_fraction < 1 or not 0 < self.train_fraction <= 1 or self.split_seed < 0:
             raise CardError(
-                "valid_fraction is not between 0 and 1, or split_seed is negative.", fix="give, say, 0.1 and 1."
+                "valid_fraction or train_fraction is not between 0 and 1, or split_seed is negative.",
+                fix="give, say, 0.1, 1.0 and 1.",
             )
 
 
@@ -112,6 +118,8 @@ class OptimiserConfig(StrictTable):
     """L2 penalty."""
     clip_grad: float = 10.0
     """Largest norm of the gradient."""
+    patience: int = 0
+    """Validations without improvement after which a stage ends; 0 for never."""
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and 0 < self.lr_decay <= 1 and 0 < self.ema_decay < 1):
@@ -119,10 +127,109 @@ class OptimiserConfig(StrictTable):
                 f"lr {self.lr}, lr_decay {self.lr_decay} or ema_decay {self.ema_decay} is out of range.",
                 fix="give lr > 0, 0 < lr_decay <= 1 and 0 < ema_decay < 1.",
             )
-        if self.batch_size < 1 or self.max_epochs < 1:
-            raise CardError("batch_size and max_epochs must be at least 1.", fix="correct them.")
+        if self.batch_size < 1 or self.max_epochs < 1 or self.patience < 0:
+            raise CardError("batch_size and max_epochs must be at least 1, patience at least 0.", fix="correct them.")
         if self.weight_decay < 0 or not self.clip_grad > 0:
             raise CardError("weight_decay is negative or clip_grad is not positive.", fix="correct them.")
+
+
+@dataclass(frozen=True)
+class Scratch(StrictTable):
+    """Random initial weights."""
+
+    kind: Literal["scratch"]
+    architecture: ArchitectureConfig
+
+
+@dataclass(frozen=True)
+class Full(StrictTable):
+    """All weights of the parent are trained."""
+
+    kind: Literal["full"]
+    parent: str
+    """Name or path of the model to start from."""
+    parent_head: str = ""
+    """Its head; needed where it has several."""
+
+
+PARTS = ("embedding", "interaction-1", "interaction-2", "products", "readouts")
+"""What can be frozen: the embedding of the elements, the two interactions (tensor products with their radial networks,
+linear maps and skip connections), the product basis, the readouts."""
+
+
+@dataclass(frozen=True)
+class Freeze(StrictTable):
+    """Some parts of the parent keep their weights."""
+
+    kind: Literal["freeze"]
+    parent: str
+    parts: tuple[Literal["embedding", "interaction-1", "interaction-2", "products", "readouts"], ...]
+    """Parts that are not trained."""
+    parent_head: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.parts or set(self.parts) == set(PARTS):
+            raise CardError("parts names nothing or everything.", fix=f"name some of {', '.join(PARTS)}.")
+
+
+@dataclass(frozen=True)
+class LoRA(StrictTable):
+    """Low-rank updates of the linear maps are trained and merged on export (doi 10.48550/arXiv.2106.09685)."""
+
+    kind: Literal["lora"]
+    parent: str
+    rank: int = 8
+    """Rank of the updates."""
+    alpha: float = 8.0
+    """Updates are multiplied by alpha over rank."""
+    parent_head: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.alpha > 0:
+            raise CardError("rank is below 1 or alpha is not positive.", fix="give, say, rank 8 and alpha 8.0.")
+
+
+@dataclass(frozen=True)
+class MultiheadReplay(StrictTable):
+    """The parent's readout stays as a head of its own, on frames of its domain (doi 10.48550/arXiv.2401.00096)."""
+
+    kind: Literal["multihead-replay"]
+    parent: str
+    replay: tuple[str, ...]
+    """Splits or files with frames labelled as the parent's training data was."""
+    frames: int
+    """How many of them are used."""
+    weight: float = 1.0
+    """Factor on their loss."""
+    selection: Literal["random", "farthest-point"] = "random"
+    """How they are chosen; ``farthest-point`` on descriptors of the parent."""
+    parent_head: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.replay or self.frames < 1 or not self.weight > 0:
+            raise CardError(
+                "replay is empty, frames is below 1 or weight is not positive.", fix="name frames to replay."
+            )
+
+
+Strategy = Scratch | Full | Freeze | LoRA | MultiheadReplay
+
+
+@dataclass(frozen=True)
+class E0sConfig(StrictTable):
+    """Where the energy of an atom without neighbours comes from."""
+
+    policy: Literal["isolated-atoms", "given", "parent", "least-squares"]
+    """``isolated-atoms``: frames of one atom; ``given``: ``values_ev``; ``parent``: those of the parent, for labels of
+    the same level of theory; ``least-squares``: fitted to the frames, on top of the parent's interaction energy where
+    there is a parent. What the frames leave undetermined stays at the parent's value; without a parent that is an
+    error."""
+    values_ev: dict[str, float] = field(default_factory=dict)
+    """Energy per element [eV]."""
+
+    def __post_init__(self) -> None:
+        if bool(self.values_ev) != (self.policy == "given"):
+            raise CardError('values_ev belongs to policy "given".', fix="give both or neither.")
 
 
 @dataclass(frozen=True)
@@ -131,14 +238,12 @@ class FinetuneConfig(StrictTable):
 
     name: str
     """Name of the model that comes out."""
-    strategy: Literal["scratch"]
-    """Only training from scratch so far; fine-tuning strategies come with the full fine-tuning path."""
+    strategy: Strategy
+    """What is trained, from which weights."""
     data: DataConfig
-    architecture: ArchitectureConfig
     weights: LossWeights
     """Loss weights of stage one."""
-    e0s: Literal["average"]
-    """``average``: the mean energy per atom of the training frames [eV]; not an isolated atom."""
+    e0s: E0sConfig
     loss: Literal["stress", "universal"] = "stress"
     """``stress``: mean squared errors; ``universal``: Huber losses. As mace-torch names them."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -162,10 +267,19 @@ class FinetuneConfig(StrictTable):
             raise CardError(
                 f'name "{self.name}" cannot name files.', fix="use letters, digits, dots, hyphens and underscores."
             )
+        if self.loss == "universal" and self._weighs_frames():
+            raise CardError(
+                'loss "universal" ignores weights of frames: config_type_weights and the weight of replay.',
+                fix='use loss "stress", or leave the weights out.',
+            )
         if self.eval_interval < 1 or min(self.config_type_weights.values(), default=0) < 0:
             raise CardError(
                 "eval_interval is below 1 or a weight in [config_type_weights] is negative.", fix="correct them."
             )
+
+    def _weighs_frames(self) -> bool:
+        replayed = isinstance(self.strategy, MultiheadReplay) and self.strategy.weight != 1
+        return replayed or any(weight != 1 for weight in self.config_type_weights.values())
 
 
 def load_recipe(path: Path) -> FinetuneConfig:

@@ -1,44 +1,105 @@
-"""From a recipe's sources to training and validation frames."""
+"""From a recipe's sources to training, validation and replay frames."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from ase.io import iread
+
 from mace_ft_bench.datasets.fetch import load_frames
-from mace_ft_bench.datasets.frames import without_duplicates
+from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, without_duplicates
 from mace_ft_bench.datasets.split import split_by_group
-from mace_ft_bench.errors import CardError
+from mace_ft_bench.errors import CardError, DataError
+from mace_ft_bench.finetune.e0s import is_isolated_atom
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from ase import Atoms
 
-    from mace_ft_bench.finetune.config import DataConfig
+    from mace_ft_bench.finetune.config import DataConfig, MultiheadReplay
+    from mace_ft_bench.finetune.parent import Parent
 
 
 def prepare_frames(data: DataConfig, *, mirror: Path | None = None) -> tuple[list[Atoms], list[Atoms]]:
     """Return (training, validation) frames of a recipe.
 
-    Frames that repeat an earlier one, or one of the excluded splits, are left out.
+    Frames that repeat an earlier one, a validation frame or one of the excluded splits are left out.
 
     Raises
     ------
     CardError
-        If a source is not ``<dataset>:<split>``.
+        If a source is neither ``<dataset>:<split>`` nor a file.
     MissingDataError
         If a dataset is not on this machine.
+    DataError
+        If a file holds no labelled frames.
     """
-    excluded = _load(data.exclude, mirror)
-    frames = without_duplicates(_load(data.sources, mirror), of=excluded)
-    return split_by_group(frames, fraction=data.valid_fraction, seed=data.split_seed)
+    excluded = load_sources(data.exclude, mirror=mirror)
+    validation = load_sources(data.valid, mirror=mirror)
+    frames = without_duplicates(load_sources(data.sources, mirror=mirror), of=[*excluded, *validation])
+    isolated = [frame for frame in frames if is_isolated_atom(frame)]  # they give E0s: neither split nor left out
+    training = [frame for frame in frames if not is_isolated_atom(frame)]
+    if not data.valid:
+        training, validation = split_by_group(training, fraction=data.valid_fraction, seed=data.split_seed)
+    if data.train_fraction < 1:
+        training = split_by_group(training, fraction=data.train_fraction, seed=data.split_seed)[1]
+    return isolated + training, validation
 
 
-def _load(names: tuple[str, ...], mirror: Path | None) -> list[Atoms]:
+def replay_frames(strategy: MultiheadReplay, parent: Parent, seed: int, *, mirror: Path | None = None) -> list[Atoms]:
+    """Return the frames of the parent's domain that are trained on again.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than asked for, or one lacks energy or forces.
+    """
+    found = without_duplicates(load_sources(strategy.replay, mirror=mirror))
+    known = [frame for frame in found if set(frame.symbols) <= set(parent.e0s)]
+    for index, frame in enumerate(known):
+        if ENERGY not in frame.info or FORCES not in frame.arrays:
+            raise DataError(
+                f"Replay frame {index} ({frame.info.get(CONFIG_TYPE, 'no config_type')}) has no energy or no forces.",
+                fix="label the frames as the parent's training data was, or leave it out.",
+            )
+    if len(known) < strategy.frames:
+        raise DataError(
+            f"{strategy.frames} replay frames are asked for, {len(known)} of {len(found)} have elements that "
+            f"{parent.name} knows.",
+            fix="ask for fewer, or name more sources in strategy.replay.",
+        )
+    chosen = np.random.default_rng(seed).choice(len(known), strategy.frames, replace=False)
+    return [known[index] for index in sorted(chosen.tolist())]
+
+
+def load_sources(names: Sequence[str], *, mirror: Path | None = None) -> list[Atoms]:
+    """Return the frames of splits (``<dataset>:<split>``) and files of our extended XYZ, in order."""
     frames: list[Atoms] = []
     for name in names:
         dataset, colon, split = name.partition(":")
-        if not colon:
-            raise CardError(f'Data source "{name}" names no split.', fix='write "<dataset>:<split>".')
-        frames += load_frames(dataset, split, mirror=mirror)
+        if Path(name).suffix in {".xyz", ".extxyz"}:
+            frames += _file(Path(name))
+        elif colon:
+            frames += load_frames(dataset, split, mirror=mirror)
+        else:
+            raise CardError(
+                f'Data source "{name}" is neither a split nor a file.', fix='write "<dataset>:<split>" or "frames.xyz".'
+            )
+    return frames
+
+
+def _file(path: Path) -> list[Atoms]:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.", fix="paths count from the folder in which the command runs.")
+    frames: list[Atoms] = list(iread(path, index=":", format="extxyz"))
+    for index, frame in enumerate(frames):
+        if ENERGY not in frame.info and FORCES not in frame.arrays:
+            raise DataError(
+                f"{path}, frame {index} has neither {ENERGY} nor {FORCES}.",
+                fix=f"convert it first: `mfb data convert {path} ...` names its labels.",
+            )
+        frame.info.setdefault(CONFIG_TYPE, path.stem)
     return frames

@@ -1,47 +1,57 @@
-"""Run MACE's training in a process of its own, follow it, resume it, and collect what it made."""
+"""From a recipe to trained models: prepare, train or resume, keep the best of every stage."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
-import psutil
+import torch
 
-from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS, count_groups, write_extxyz
-from mace_ft_bench.errors import TrainingError
-from mace_ft_bench.finetune.prepare import prepare_frames
+from mace_ft_bench.calculators.mace import MaceCalculator
+from mace_ft_bench.errors import DataError, UnsupportedElementError
+from mace_ft_bench.finetune.config import MultiheadReplay, Scratch
+from mace_ft_bench.finetune.e0s import choose_e0s, is_isolated_atom
+from mace_ft_bench.finetune.graphs import label_counts, to_graphs
+from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, random_model
+from mace_ft_bench.finetune.loop import Trainer
+from mace_ft_bench.finetune.parent import load_parent
+from mace_ft_bench.finetune.prepare import prepare_frames, replay_frames
+from mace_ft_bench.finetune.run_folder import claim, load_state, locked, store_state, write_json
+from mace_ft_bench.finetune.strategies import finish, prepare, trained_parts
+from mace_ft_bench.zoo.checkpoint import copy_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from ase import Atoms
 
-    from mace_ft_bench.finetune.config import ArchitectureConfig, FinetuneConfig, LossWeights
-
-_POLL_S = 2.0
-_LOG = "train.log"
-_PID = "trainer.pid"
-_TRAINER = "mace.cli.run_train"
-_RUN = "run.json"
+    from mace_ft_bench.finetune.config import FinetuneConfig
+    from mace_ft_bench.finetune.loop import State
+    from mace_ft_bench.finetune.objective import EpochErrors
+    from mace_ft_bench.finetune.parent import Parent
 
 
 @dataclass(frozen=True)
-class EpochErrors:
-    """Validation errors after an epoch."""
+class Frames:
+    """What a run learns from."""
 
-    epoch: int
-    energy_rmse_mev_per_atom: float
-    force_rmse_mev_per_a: float
-    stress_rmse_mev_per_a3: float
+    training: list[Atoms]
+    validation: list[Atoms]
+    replay: list[Atoms]
+    """Frames of the parent's domain; empty unless replayed."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run made."""
+
+    models: dict[str, Any]
+    """By stage the best model, as it is served."""
+    frames: Frames
+    history: tuple[EpochErrors, ...]
+    e0s: dict[str, float]
+    """Energy per element [eV] of the head that was trained."""
 
 
 def train(
@@ -49,227 +59,155 @@ def train(
     folder: Path,
     *,
     mirror: Path | None = None,
-    on_epoch: Callable[[EpochErrors], None] | None = None,
-) -> list[Path]:
-    """Train, or resume an interrupted run of the same recipe, and return the ``.model`` files of its stages.
+    trust: bool = False,
+    on_errors: Callable[[EpochErrors], None] | None = None,
+) -> Trained:
+    """Train, or resume an interrupted run of the same recipe exactly where its last validation left it.
 
     Parameters
     ----------
     config
         The recipe.
     folder
-        Run folder. It receives the frames, ``run.json`` with everything needed to repeat the run, MACE's checkpoints
-        and ``train.log``.
+        Run folder. It receives the frames, ``run.json`` with everything needed to repeat the run, ``state.pt`` from
+        which it resumes and ``history.jsonl``.
     mirror
         Folder of dataset copies.
-    on_epoch
-        Called after every validation.
+    trust
+        Allow a parent that must be unpickled.
+    on_errors
+        Called with the errors of every validation, also those of the part of the run that lies behind.
 
     Raises
     ------
     TrainingError
-        If the folder holds a run of another recipe or of other frames, or training fails.
+        If another process trains in the folder, the folder holds a run of another recipe or of other frames, or
+        training diverges.
+    DataError
+        If frames lack what training needs, or do not determine the E0s.
+    UnsupportedElementError
+        If the parent does not know an element of the frames.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _refuse_running(folder)
+    with locked(folder):
+        parent = _parent(config, trust=trust)
+        frames = _load(config, parent, mirror)
+        parts = {"train": frames.training, "valid": frames.validation}
+        claim(
+            folder,
+            config,
+            parts | ({"replay": frames.replay} if frames.replay else {}),
+            parent.sha256 if parent else "",
+        )
+        e0s = _e0s(config, frames, parent)
+        trainer = _trainer(config, frames, parent, e0s)
+        _describe(folder, trainer, e0s)
+        _resume(trainer, folder, on_errors)
+        state = trainer.run(
+            after_epoch=lambda state: store_state(folder, state.pack(), state.history), on_errors=on_errors
+        )
+        return Trained(_best_models(config, state), frames, tuple(state.history), e0s)
+
+
+def _parent(config: FinetuneConfig, *, trust: bool) -> Parent | None:
+    strategy = config.strategy
+    if isinstance(strategy, Scratch):
+        return None
+    return load_parent(strategy.parent, strategy.parent_head, dtype=getattr(torch, config.dtype), trust=trust)
+
+
+def _load(config: FinetuneConfig, parent: Parent | None, mirror: Path | None) -> Frames:
     training, validation = prepare_frames(config.data, mirror=mirror)
-    _claim(folder, config, {"train": training, "valid": validation})
-    command = [sys.executable, "-m", _TRAINER, *mace_arguments(config)]
-    with (folder / _LOG).open("a", encoding="utf-8") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=_environment())  # noqa: S603 - our own arguments
-        (folder / _PID).write_text(str(process.pid), encoding="utf-8")
-        try:
-            _follow(process, folder, config, on_epoch)
-        finally:
-            process.terminate()
-            process.wait()
-            (folder / _PID).unlink(missing_ok=True)
-    if process.returncode != 0:
-        raise TrainingError(
-            f"Training ended with status {process.returncode}: {_last_line(folder / _LOG)}",
-            fix=f"read {folder / _LOG}; running the same command again resumes from the last checkpoint.",
+    if not validation:
+        raise DataError(
+            f"No frame is left to validate ({len(training)} frames, valid_fraction {config.data.valid_fraction}).",
+            fix="raise valid_fraction, or name validation frames in data.valid.",
         )
-    return trained_models(config, folder)
+    if parent is not None:
+        _refuse_unknown_elements(parent, [*training, *validation])
+    if parent is None or not isinstance(config.strategy, MultiheadReplay):
+        return Frames(training, validation, [])
+    return Frames(training, validation, replay_frames(config.strategy, parent, config.seed, mirror=mirror))
 
 
-def trained_models(config: FinetuneConfig, folder: Path) -> list[Path]:
-    """Return the ``.model`` files of the finished stages of a run.
-
-    Raises
-    ------
-    TrainingError
-        If there are none.
-    """
-    names = [f"{config.name}.model", f"{config.name}_stagetwo.model"]
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
-        raise TrainingError(f"{folder} holds no finished model.", fix=f"read {folder / _LOG}.")
-    return found
-
-
-def mace_arguments(config: FinetuneConfig) -> list[str]:
-    """Return the command line of ``mace_run_train`` for a recipe; what no recipe names keeps mace-torch's default."""
-    optimiser = config.optimiser
-    options: dict[str, Any] = {
-        "name": config.name,
-        "model": "ScaleShiftMACE",
-        "train_file": "train.xyz",
-        "valid_file": "valid.xyz",
-        "energy_key": ENERGY,
-        "forces_key": FORCES,
-        "stress_key": STRESS,
-        "E0s": config.e0s,
-        **_architecture(config.architecture),
-        "loss": config.loss,
-        **_weights("", config.weights),
-        "config_type_weights": json.dumps({"Default": 1.0, **config.config_type_weights}),
-        "compute_stress": True,
-        "error_table": "PerAtomRMSEstressvirials",
-        "lr": optimiser.lr,
-        "scheduler": "ExponentialLR",
-        "lr_scheduler_gamma": optimiser.lr_decay,
-        "batch_size": optimiser.batch_size,
-        "valid_batch_size": optimiser.batch_size,
-        "max_num_epochs": optimiser.max_epochs,
-        "ema_decay": optimiser.ema_decay,
-        "weight_decay": optimiser.weight_decay,
-        "clip_grad": optimiser.clip_grad,
-        "eval_interval": config.eval_interval,
-        "patience": optimiser.max_epochs,
-        "default_dtype": config.dtype,
-        "device": config.device,
-        "seed": config.seed,
-        "num_workers": 0,
-        "plot": False,
-        **_stage_two(config),
-    }
-    flags = ["--ema", "--amsgrad", "--restart_latest", "--save_cpu"] + (["--swa"] if config.stage_two else [])
-    return [f"--{key}={value}" for key, value in options.items()] + flags
-
-
-def _architecture(architecture: ArchitectureConfig) -> dict[str, Any]:
-    options = asdict(architecture)  # the fields are named as mace-torch names its options, but for one
-    return {"MLP_irreps": options.pop("mlp_irreps"), **options}
-
-
-def _weights(prefix: str, weights: LossWeights) -> dict[str, float]:
-    return {f"{prefix}{term}_weight": value for term, value in asdict(weights).items()}
-
-
-def _stage_two(config: FinetuneConfig) -> dict[str, Any]:
-    if config.stage_two is None:
-        return {}
-    stage = config.stage_two
-    return {"start_swa": stage.start_epoch, "swa_lr": stage.lr, **_weights("swa_", stage.weights)}
-
-
-def _environment() -> dict[str, str]:
-    # Training of the same recipe must not depend on warnings filters or plotting back ends of the caller.
-    return {**os.environ, "PYTHONWARNINGS": "ignore", "MPLBACKEND": "Agg"}
-
-
-def _claim(folder: Path, config: FinetuneConfig, frames: dict[str, list[Atoms]]) -> None:
-    """Write the frames and ``run.json``; a folder of another recipe or of other frames is refused untouched."""
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written = {f"{name}.xyz": Path(scratch) / f"{name}.xyz" for name in frames}
-        for path in written.values():
-            write_extxyz(frames[path.stem], path)
-        run = _describe_run(config, frames, {name: sha256_of(path) for name, path in written.items()})
-        _refuse_another_run(folder, run)
-        for name, path in written.items():
-            path.replace(folder / name)
-        (Path(scratch) / _RUN).write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
-        (Path(scratch) / _RUN).replace(folder / _RUN)
-
-
-def _refuse_running(folder: Path) -> None:
-    """Refuse a folder whose trainer is alive: it outlives us when we are killed with signal 9."""
-    try:
-        pid = int((folder / _PID).read_text(encoding="utf-8"))
-        command = psutil.Process(pid).cmdline()
-    except (FileNotFoundError, ValueError, psutil.Error):
-        return
-    if _TRAINER in command:
-        raise TrainingError(
-            f"A training run is still at work in {folder} (process {pid}).",
-            fix=f"wait for it, or end it with `kill {pid}` and run the same command again to resume.",
+def _refuse_unknown_elements(parent: Parent, frames: Sequence[Atoms]) -> None:
+    unknown = sorted({str(symbol) for frame in frames for symbol in frame.symbols} - set(parent.e0s))
+    if unknown:
+        raise UnsupportedElementError(
+            f"The frames have {', '.join(unknown)}, which {parent.name} does not know.",
+            fix="choose a parent that knows the elements, or leave the frames out.",
         )
 
 
-def _describe_run(config: FinetuneConfig, frames: dict[str, list[Atoms]], sha256: dict[str, str]) -> dict[str, Any]:
-    run = {
-        "recipe": asdict(config),
-        "frames": {name: count_groups(part) for name, part in frames.items()},
-        "sha256": sha256,
-        "versions": {name: version(name) for name in ("mace-ft-bench", "mace-torch", "torch", "e3nn", "numpy")},
-        "command": ["mace_run_train", *mace_arguments(config)],
+def _e0s(config: FinetuneConfig, frames: Frames, parent: Parent | None) -> dict[str, float]:
+    """Return E0s of the elements of all frames of the head, and for replay also those of the parent's frames."""
+    everything = [*frames.training, *frames.validation]
+    interaction = None
+    if parent is not None and config.e0s.policy == "least-squares":
+        interaction = interaction_energies(parent, everything)
+    found = choose_e0s(config.e0s, everything, parent=parent.e0s if parent else None, interaction=interaction)
+    replayed = {str(symbol) for frame in frames.replay for symbol in frame.symbols}
+    # The trained head never sees elements that are only replayed; the parent's values keep it defined for them.
+    return found | {symbol: parent.e0s[symbol] for symbol in sorted(replayed - set(found)) if parent}
+
+
+def interaction_energies(parent: Parent, frames: Sequence[Atoms]) -> list[float]:
+    """Return the energy of every frame by the parent without its E0s [eV]."""
+    calculator = MaceCalculator(
+        copy_model(parent.model), name=parent.name, device="cpu", dtype=torch.float64, accelerate="off"
+    )
+    results = calculator.evaluate(frames)
+    return [
+        result["energy"] - sum(parent.e0s[str(symbol)] for symbol in frame.symbols)
+        for frame, result in zip(frames, results, strict=True)
+    ]
+
+
+def _trainer(config: FinetuneConfig, frames: Frames, parent: Parent | None, e0s: dict[str, float]) -> Trainer:
+    if parent is None:
+        shape = cast("Scratch", config.strategy).architecture
+        usual = [frame for frame in frames.training if not is_isolated_atom(frame)]
+        model = random_model(shape, e0s, usual, dtype=config.dtype, seed=config.seed)
+    else:
+        kept = {PARENT_HEAD: {symbol: parent.e0s[symbol] for symbol in e0s}} if frames.replay else {}
+        model = derived_model(parent.model, kept | {HEAD: e0s})
+    prepared = prepare(model, config.strategy, seed=config.seed)
+    weights = config.config_type_weights
+    training = to_graphs(frames.training, prepared, head=HEAD, group_weights=weights)
+    validation = to_graphs(frames.validation, prepared, head=HEAD, group_weights=weights)
+    if isinstance(config.strategy, MultiheadReplay):
+        replay = to_graphs(frames.replay, prepared, head=PARENT_HEAD)
+        for graph in replay:
+            graph.weight *= config.strategy.weight
+        training += replay
+    return Trainer(config, prepared, training, validation)
+
+
+def _describe(folder: Path, trainer: Trainer, e0s: dict[str, float]) -> None:
+    """Write what the request came to: E0s, labels, and how many parameters of every part are trained."""
+    effective = {
+        "e0s_ev": e0s,
+        "labels_train": label_counts(trainer.training),
+        "labels_valid": label_counts(trainer.validation),
+        "trained_parameters": trained_parts(trainer.state.model),
+        "learning_rate_first_epoch": trainer.learning_rate(0),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(run))  # as it is read back
-    return plain
+    write_json(folder / "effective.json", effective)
 
 
-def _refuse_another_run(folder: Path, run: dict[str, Any]) -> None:
-    path = folder / _RUN
-    if not path.is_file():
+def _resume(trainer: Trainer, folder: Path, on_errors: Callable[[EpochErrors], None] | None) -> None:
+    packed = load_state(folder)
+    if packed is None:
         return
-    fix = "choose another --out folder, or delete this one."
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        recipe, sha256 = earlier["recipe"], earlier["sha256"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise TrainingError(f"{path} is damaged.", fix=fix) from error
-    if recipe != run["recipe"]:
-        raise TrainingError(f"{folder} holds a run of another recipe.", fix=fix)
-    if sha256 != run["sha256"]:
-        raise TrainingError(f"{folder} holds a run of this recipe on other frames.", fix=fix)
+    trainer.state.unpack(packed)
+    for errors in trainer.state.history:
+        if on_errors:
+            on_errors(errors)
 
 
-def _follow(
-    process: subprocess.Popen[bytes],
-    folder: Path,
-    config: FinetuneConfig,
-    on_epoch: Callable[[EpochErrors], None] | None,
-) -> None:
-    reported = 0
-    running = True
-    while running:
-        running = process.poll() is None
-        epochs = list(read_epochs(folder, config))
-        for errors in epochs[reported:]:
-            if on_epoch:
-                on_epoch(errors)
-        reported = len(epochs)
-        if running:
-            time.sleep(_POLL_S)
-
-
-def read_epochs(folder: Path, config: FinetuneConfig) -> Iterator[EpochErrors]:
-    """Yield the validation errors that MACE has written so far."""
-    path = folder / "results" / f"{config.name}_run-{config.seed}_train.txt"
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = _entry(line)
-        if entry.get("mode") == "eval" and entry["epoch"] is not None:
-            yield EpochErrors(
-                epoch=entry["epoch"],
-                energy_rmse_mev_per_atom=1000 * entry["rmse_e_per_atom"],
-                force_rmse_mev_per_a=1000 * entry["rmse_f"],
-                stress_rmse_mev_per_a3=1000 * entry["rmse_stress"],
-            )
-
-
-def _entry(line: str) -> dict[str, Any]:
-    """Return the entry of a line; an empty one where a kill tore it, also where a resumed run wrote on behind it."""
-    if '"mode": "eval"' not in line:
-        return {}
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return entry
-
-
-def _last_line(path: Path) -> str:
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "(no output)"
+def _best_models(config: FinetuneConfig, state: State) -> dict[str, Any]:
+    """Return the averaged weights of the best validation of every stage as models."""
+    models = {}
+    for stage, weights in state.best.items():
+        state.model.load_state_dict(weights)
+        models[stage] = finish(copy_model(state.model), config.strategy).eval()
+    return models

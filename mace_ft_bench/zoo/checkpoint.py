@@ -8,6 +8,7 @@ chosen by name from its own lists. The round trip is exact: every parameter and 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import re
@@ -239,6 +240,12 @@ def build_model(config: Mapping[str, Any], state: Mapping[str, torch.Tensor] | N
         arguments[key] = None if arguments[key] is None else o3.Irreps(arguments[key])
     with mace_environment(), default_dtype(dtype), _couplings_from(state or {}):
         return modules.ScaleShiftMACE(**arguments)
+
+
+def copy_model(model: Any) -> Any:  # noqa: ANN401 - a ScaleShiftMACE
+    """Return a deep copy; e3nn's compiled parts copy themselves through TorchScript, which warns."""
+    with mace_environment():
+        return copy.deepcopy(model)
 
 
 @contextlib.contextmanager

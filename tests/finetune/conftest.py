@@ -13,19 +13,21 @@ from mace_ft_bench.toml_schema import parse
 
 TABLE = {
     "name": "tiny",
-    "strategy": "scratch",
-    "e0s": "average",
+    "e0s": {"policy": "least-squares"},
     "seed": 7,
     "eval_interval": 1,
     "data": {"sources": ["tiny:train"], "exclude": ["tiny:test"], "valid_fraction": 0.25, "split_seed": 3},
-    "architecture": {
-        "hidden_irreps": "4x0e",
-        "r_max": 3.5,
-        "correlation": 1,
-        "max_ell": 1,
-        "num_interactions": 2,
-        "num_radial_basis": 4,
-        "mlp_irreps": "4x0e",
+    "strategy": {
+        "kind": "scratch",
+        "architecture": {
+            "hidden_irreps": "4x0e",
+            "r_max": 3.5,
+            "correlation": 2,
+            "max_ell": 1,
+            "num_interactions": 2,
+            "num_radial_basis": 4,
+            "mlp_irreps": "4x0e",
+        },
     },
     "weights": {"energy": 10.0, "forces": 20.0, "stress": 30.0},
     "optimiser": {"lr": 0.02, "lr_decay": 0.9, "batch_size": 6, "max_epochs": 60, "ema_decay": 0.9},

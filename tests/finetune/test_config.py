@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from mace_ft_bench.errors import CardError
-from mace_ft_bench.finetune.config import StageTwoConfig, load_recipe
+from mace_ft_bench.finetune.config import PARTS, StageTwoConfig, load_recipe
 from mace_ft_bench.paths import PACKAGE
 
 from .conftest import STAGE_TWO
+
+_NO_ARCHITECTURE = {"architecture": None, "parent": "mo-ft"}
+LORA = {"kind": "lora", **_NO_ARCHITECTURE}
+FREEZE = {"kind": "freeze", "parts": ["embedding"], **_NO_ARCHITECTURE}
+REPLAY = {"kind": "multihead-replay", "replay": ["a:b"], "frames": 3, **_NO_ARCHITECTURE}
 
 RECIPES = sorted((PACKAGE.parent / "recipes").glob("*.toml"))
 
@@ -28,6 +33,11 @@ def test_a_good_recipe(recipe):
     assert recipe(stage_two=STAGE_TWO).stage_two == StageTwoConfig(
         start_epoch=50, lr=0.003, weights=recipe(weights=STAGE_TWO["weights"]).weights
     )
+
+
+@pytest.mark.parametrize("strategy", [LORA, FREEZE, REPLAY], ids=lambda strategy: strategy["kind"])
+def test_strategies_are_told_apart_by_their_kind(recipe, strategy):
+    assert recipe(strategy=strategy).strategy.kind == strategy["kind"]
 
 
 @pytest.mark.parametrize(
@@ -55,13 +65,26 @@ def test_a_good_recipe(recipe):
         ({"optimiser": {"batch_size": 2.5}}, "batch_size.*integer"),
         ({"optimiser": {"weight_decay": -1e-7}}, "weight_decay"),
         ({"optimiser": {"clip_grad": 0}}, "clip_grad"),
-        ({"architecture": {"r_max": 0}}, "r_max"),
-        ({"architecture": {"correlation": 0}}, "correlation"),
+        ({"strategy": {"architecture": {"r_max": 0}}}, "r_max"),
+        ({"strategy": {"architecture": {"correlation": 0}}}, "correlation"),
         ({"data": {"valid_fraction": 0}}, "valid_fraction"),
         ({"data": {"sources": []}}, "sources is empty"),
         ({"data": {"sources": "tiny:train"}}, "data.sources.*array"),
-        ({"strategy": "lora"}, "strategy.*'scratch'"),
-        ({"e0s": "isolated"}, "e0s.*'average'"),
+        ({"strategy": "lora"}, "strategy"),
+        ({"strategy": {"kind": "lore"}}, "strategy.kind"),
+        ({"strategy": {"kind": "lora"}}, "parent"),
+        ({"strategy": LORA | {"rank": 0}}, "rank is below 1"),
+        ({"strategy": FREEZE | {"parts": []}}, "parts names nothing"),
+        ({"strategy": FREEZE | {"parts": ["radial"]}}, "strategy.parts"),
+        ({"strategy": FREEZE | {"parts": list(PARTS)}}, "or everything"),
+        ({"strategy": REPLAY | {"frames": 0}}, "frames is below 1"),
+        ({"strategy": REPLAY | {"weight": 0.5}, "loss": "universal"}, "ignores weights of frames"),
+        ({"config_type_weights": {"hot": 2.0}, "loss": "universal"}, "ignores weights of frames"),
+        ({"e0s": {"policy": "average"}}, "e0s.policy"),
+        ({"e0s": {"policy": "given"}}, "values_ev belongs"),
+        ({"e0s": {"policy": "parent", "values_ev": {"Cu": 0.0}}}, "values_ev belongs"),
+        ({"data": {"train_fraction": 0.0}}, "train_fraction"),
+        ({"optimiser": {"patience": -1}}, "patience"),
         ({"dtype": "float16"}, "dtype"),
         ({"eval_interval": 0}, "eval_interval"),
         ({"config_type_weights": {"hot": -1}}, "config_type_weights"),

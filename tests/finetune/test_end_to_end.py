@@ -1,104 +1,219 @@
-"""One real training of a tiny model on EMT copper: interrupted, resumed, exported, loaded and run (about 25 s)."""
+"""`mfb finetune` on EMT copper: killed, resumed, exported, served, and fine-tuned further by every strategy."""
 
 from __future__ import annotations
 
-import ast
 import json
-import re
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
-import torch
 
 from mace_ft_bench import get_calculator
-from mace_ft_bench.finetune import export as exporter
-from mace_ft_bench.finetune import train as module
+from mace_ft_bench.datasets.frames import write_extxyz
+from mace_ft_bench.errors import DataError, TrainingError, UnsupportedElementError, UntrustedFileError
+from mace_ft_bench.finetune.export import StageErrors, export
+from mace_ft_bench.finetune.train import train
 from mace_ft_bench.zoo.card import load_card
-from mace_ft_bench.zoo.checkpoint import load_checkpoint, load_mace_model
+from mace_ft_bench.zoo.checkpoint import load_checkpoint, save_mace_model
+
+from .conftest import copper
+
+RECIPE = """
+name = "tiny"
+seed = 7
+eval_interval = 2
+[data]
+sources = ["frames.xyz"]
+valid_fraction = 0.25
+[strategy]
+kind = "scratch"
+[strategy.architecture]
+hidden_irreps = "4x0e"
+r_max = 3.5
+correlation = 2
+max_ell = 1
+num_radial_basis = 4
+mlp_irreps = "4x0e"
+[e0s]
+policy = "least-squares"
+[weights]
+energy = 10.0
+forces = 20.0
+stress = 30.0
+[optimiser]
+lr = 0.02
+batch_size = 6
+max_epochs = 41
+ema_decay = 0.9
+[stage_two]
+start_epoch = 31
+lr = 0.003
+weights = { energy = 40.0, forces = 50.0, stress = 60.0 }
+"""
 
 
-@pytest.fixture
-def run(recipe, tmp_path, monkeypatch, frames):
-    """Interrupt a training after a few epochs, and resume it."""
-    monkeypatch.setattr(module, "_POLL_S", 0.05)
-    monkeypatch.setattr(module, "prepare_frames", lambda _data, **_options: frames)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    config, folder = recipe(), tmp_path / "run"
-
-    def interrupt(errors):
-        if errors.epoch >= 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        module.train(config, folder, on_epoch=interrupt)
-    log = next((folder / "results").glob("*_train.txt"))
-    before = log.read_text(encoding="utf-8")
-    seen = []
-    models = module.train(config, folder, on_epoch=seen.append)
-    return {
-        "config": config,
-        "folder": folder,
-        "models": models,
-        "seen": seen,
-        "before": before,
-        "after": log.read_text(encoding="utf-8")[len(before) :],
-    }
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with frames, a recipe, a run without a break and one that was killed with signal 9."""
+    path = tmp_path_factory.mktemp("finetune")
+    write_extxyz([copper(seed) for seed in range(24)], path / "frames.xyz")
+    (path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    whole = start(path, "whole")
+    broken = start(path, "broken")
+    wait_for_history(path / "broken", 4, broken)
+    broken.send_signal(signal.SIGKILL)
+    broken.wait()
+    assert whole.wait() == 0
+    assert (path / "broken" / "trainer.pid").exists(), "the run was over before it was killed"
+    assert len(history(path / "broken")) < len(history(path / "whole"))
+    assert start(path, "broken").wait() == 0
+    return path
 
 
-def epochs(text):
-    return [entry["epoch"] for entry in map(json.loads, text.splitlines()) if entry["mode"] == "opt"]
+def start(folder, out):
+    command = [sys.executable, "-m", "mace_ft_bench.cli.main", "finetune", "recipe.toml", "--out", out]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
 
 
-def check_resumed(run):
-    first, second = epochs(run["before"]), epochs(run["after"])
-    assert first[0] == 0
-    assert max(first) < 59, "the first run finished before it was interrupted"
-    assert second[0] > 0, "the resumed run started over"
-    assert second[0] <= max(first) + 1
-    assert second[-1] == 59
-    assert run["seen"][-1].epoch == 59
-    assert run["seen"][-1].force_rmse_mev_per_a < run["seen"][0].force_rmse_mev_per_a
+def wait_for_history(run, entries, process):
+    deadline = time.monotonic() + 120
+    while len(history(run)) < entries:
+        assert process.poll() is None, "training ended early"
+        assert time.monotonic() < deadline, "training does not get on"
+        time.sleep(0.02)
 
 
-def check_effective_options(run):
-    text = next((run["folder"] / "logs").glob("*_debug.log")).read_text(encoding="utf-8")
-    (options, *_) = re.findall(r"Configuration: Namespace\((.*)\)", text)
-    for name, value in {"lr": 0.02, "batch_size": 6, "ema_decay": 0.9, "max_num_epochs": 60, "seed": 7}.items():
-        found = re.search(rf"\b{name}=([^,]+)", options)
-        assert ast.literal_eval(found.group(1)) == value
+def history(run):
+    path = run / "history.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def check_export(run, frames):
-    exported = exporter.export(run["config"], run["models"], run["folder"])
-    assert [stage.stage for stage in exported.stages] == ["tiny"]
-    assert exported.chosen is exported.stages[0]
-    last = run["seen"][-1]
-    assert exported.chosen.force_rmse_mev_per_a <= 1.2 * last.force_rmse_mev_per_a
-    assert json.loads((run["folder"] / "validation.json").read_text(encoding="utf-8"))["chosen"] == "tiny"
+def test_a_killed_run_ends_as_one_that_was_not(folder):
+    whole, broken = history(folder / "whole"), history(folder / "broken")
+    assert [entry["epoch"] for entry in whole] == [-1, *range(0, 41, 2)]
+    assert broken == whole
+    first, second = (load_checkpoint(folder / run / "tiny.safetensors").state_dict() for run in ("whole", "broken"))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
 
-    card = load_card(exported.card)
-    assert card.verified_path() == exported.weights
+
+def test_the_model_is_served_with_its_card(folder):
+    card = load_card(folder / "whole" / "tiny.toml")
+    assert card.verified_path() == folder / "whole" / "tiny.safetensors"
     assert card.elements == ("Cu",)
-    assert card.training.sources == ("tiny:train",)
-    mean = np.mean([frame.info["REF_energy"] / len(frame) for frame in frames[0]])
+    assert (card.training.strategy, card.training.frames_train, card.training.frames_valid) == ("scratch", 18, 6)
+    frames = [copper(seed) for seed in range(24)]
+    mean = np.mean([frame.info["REF_energy"] / len(frame) for frame in frames])
     assert card.e0s_ev == {"Cu": pytest.approx(mean, rel=1e-5)}
-    model = load_checkpoint(exported.weights)
-    assert card.parameters == sum(parameter.numel() for parameter in model.parameters())
-    trained = load_mace_model(run["models"][0], trust=True).state_dict()
-    assert set(trained) == set(model.state_dict())
-    assert all(torch.equal(tensor, trained[name]) for name, tensor in model.state_dict().items())
-    return exported
+    atoms = frames[0].copy()
+    atoms.calc = get_calculator(folder / "whole" / "tiny.safetensors", device="cpu")
+    assert atoms.get_potential_energy() == pytest.approx(frames[0].info["REF_energy"], abs=0.5)
+    report = json.loads((folder / "whole" / "validation.json").read_text(encoding="utf-8"))
+    assert {stage["stage"] for stage in report["stages"]} == {"stage one", "stage two"}
+    last = history(folder / "whole")[-1]
+    assert report["stages"][1]["force_rmse_mev_per_a"] == pytest.approx(last["force_rmse_mev_per_a"], rel=0.2)
 
 
-def check_calculator(exported, frame):
-    atoms = frame.copy()
+def fine_tune(recipe, folder, out, strategy, **changes):
+    data = {"sources": [str(folder / "frames.xyz")], "exclude": [], "valid_fraction": 0.25}
+    removed = {"architecture": None}
+    config = recipe(data=data, strategy=strategy | removed, optimiser={"max_epochs": 3, "lr": 0.002}, **changes)
+    trained = train(config, folder / out)
+    return trained, export(config, trained, folder / out)
+
+
+STRATEGIES = [
+    {"kind": "full"},
+    {"kind": "freeze", "parts": ["embedding", "interaction-1"]},
+    {"kind": "lora", "rank": 2, "alpha": 2.0},
+    {"kind": "multihead-replay", "frames": 5},
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: strategy["kind"])
+def test_every_strategy_goes_on_from_the_parent(recipe, folder, strategy):
+    parent = folder / "whole" / "tiny.safetensors"
+    strategy = strategy | {"parent": str(parent)}
+    if strategy["kind"] == "multihead-replay":
+        write_extxyz([copper(seed) for seed in range(50, 60)], folder / "replay.xyz")
+        strategy["replay"] = [str(folder / "replay.xyz")]
+    trained, exported = fine_tune(recipe, folder, f"run-{strategy['kind']}", strategy)
+    assert trained.history[0].epoch == -1
+    known = json.loads((folder / "whole" / "validation.json").read_text(encoding="utf-8"))
+    chosen = next(stage for stage in known["stages"] if stage["stage"] == known["chosen"])
+    assert trained.history[0].force_rmse_mev_per_a < 2 * chosen["force_rmse_mev_per_a"]
+    card = load_card(exported.card)
+    assert card.parent == str(parent)
+    assert card.training.strategy == strategy["kind"]
+    atoms = copper(3)
     atoms.calc = get_calculator(exported.weights, device="cpu")
-    assert atoms.get_potential_energy() == pytest.approx(frame.info["REF_energy"], abs=1.0)
-    assert np.isfinite(atoms.get_forces()).all()
-    assert np.isfinite(atoms.get_stress()).all()
+    assert np.isfinite(atoms.get_potential_energy())
+    effective = json.loads((folder / f"run-{strategy['kind']}" / "effective.json").read_text(encoding="utf-8"))
+    frozen = strategy.get("parts", ())
+    assert all((count == 0) == (part in frozen) for part, count in effective["trained_parameters"].items())
 
 
-def test_train_interrupt_resume_export_and_serve(run, frames):
-    check_resumed(run)
-    check_effective_options(run)
-    check_calculator(check_export(run, frames), frames[1][0])
+def test_frames_of_other_e0s_start_from_the_parent_all_the_same(recipe, folder):
+    """Labels shifted by 5 eV an atom: a fit on top of the parent's interaction energy takes the shift up."""
+    shifted = [copper(seed) for seed in range(24)]
+    for frame in shifted:
+        frame.info["REF_energy"] += 5.0 * len(frame)
+    write_extxyz(shifted, folder / "shifted.xyz")
+    strategy = {"kind": "full", "parent": str(folder / "whole" / "tiny.safetensors"), "architecture": None}
+    data = {"sources": [str(folder / "shifted.xyz")], "exclude": [], "valid_fraction": 0.25}
+    config = recipe(data=data, strategy=strategy, optimiser={"max_epochs": 1})
+    trained = train(config, folder / "run-shifted")
+    assert trained.history[0].energy_rmse_mev_per_atom < 50.0
+
+
+def test_frames_without_stress_train(recipe, folder, tmp_path):
+    frames = [copper(seed) for seed in range(12)]
+    for frame in frames:
+        del frame.info["REF_stress"]
+    write_extxyz(frames, tmp_path / "frames.xyz")
+    trained, exported = fine_tune(
+        recipe, tmp_path, "run", {"kind": "full", "parent": str(folder / "whole" / "tiny.safetensors")}
+    )
+    assert {errors.stress_rmse_mev_per_a3 for errors in trained.history} == {None}
+    assert exported.chosen.stress_rmse_gpa is None
+
+
+def test_bad_input_is_refused_before_anything_is_trained(recipe, folder, tmp_path):
+    parent = {"parent": str(folder / "whole" / "tiny.safetensors")}
+    write_extxyz([copper(seed) for seed in range(12)], tmp_path / "frames.xyz")
+    with pytest.raises(TrainingError, match="chgnet is no MACE model"):
+        fine_tune(recipe, tmp_path, "a", {"kind": "full", "parent": "chgnet"})
+    save_mace_model(load_checkpoint(folder / "whole" / "tiny.safetensors"), tmp_path / "mine.model")
+    with pytest.raises(UntrustedFileError, match="is a pickle"):
+        fine_tune(recipe, tmp_path, "b", {"kind": "full", "parent": str(tmp_path / "mine.model")})
+    write_extxyz([copper(seed) for seed in range(3)], tmp_path / "replay.xyz")
+    replay = {"kind": "multihead-replay", "replay": [str(tmp_path / "replay.xyz")], "frames": 5}
+    with pytest.raises(DataError, match="5 replay frames are asked for, 3 of 3"):
+        fine_tune(recipe, tmp_path, "c", replay | parent)
+    bare = copper(9)
+    del bare.arrays["REF_forces"]
+    write_extxyz([bare], tmp_path / "replay.xyz")
+    with pytest.raises(DataError, match="Replay frame 0 .* has no energy or no forces"):
+        fine_tune(recipe, tmp_path, "d", replay | parent)
+    silver = copper(1)
+    silver.symbols[:] = "Ag"
+    write_extxyz([*(copper(seed) for seed in range(6)), silver], tmp_path / "frames.xyz")
+    with pytest.raises(UnsupportedElementError, match=r"The frames have Ag, which .*tiny.safetensors does not know"):
+        fine_tune(recipe, tmp_path, "e", {"kind": "full"} | parent)
+
+
+def test_one_frame_leaves_nothing_to_validate(recipe, tmp_path):
+    write_extxyz([copper(0)], tmp_path / "frames.xyz")
+    data = {"sources": [str(tmp_path / "frames.xyz")], "exclude": []}
+    with pytest.raises(DataError, match="No frame is left to validate"):
+        train(recipe(data=data), tmp_path / "run")
+
+
+def test_stages_are_compared_by_what_both_have():
+    first = StageErrors("one", 2.0, 100.0, None)
+    assert StageErrors("two", 1.0, 100.0, None).relative_to(first) == 0.75
+    assert first.relative_to(first) == 1.0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 
 from mace_ft_bench.datasets import fetch as fetcher
 from mace_ft_bench.datasets.card import DataFile, DatasetCard
-from mace_ft_bench.datasets.frames import is_same_frame
-from mace_ft_bench.errors import CardError, MissingDataError, UnknownNameError
+from mace_ft_bench.datasets.frames import count_groups, is_same_frame, labelled, write_extxyz
+from mace_ft_bench.errors import CardError, DataError, MissingDataError, UnknownNameError
 from mace_ft_bench.finetune.prepare import prepare_frames
 
 from .conftest import copper
@@ -70,10 +72,58 @@ def test_the_same_recipe_gives_the_same_frames(recipe, mirror):
 
 
 def test_wrong_sources_are_named(recipe, mirror):
-    with pytest.raises(CardError, match="names no split"):
+    with pytest.raises(CardError, match="neither a split nor a file"):
         prepare_frames(recipe(data={"sources": ["tiny"]}).data, mirror=mirror)
     with pytest.raises(UnknownNameError, match='did you mean "train"'):
         prepare_frames(recipe(data={"sources": ["tiny:trian"]}).data, mirror=mirror)
     (mirror / "test.db").unlink()
     with pytest.raises(MissingDataError):
         prepare_frames(recipe().data, mirror=mirror)
+
+
+def test_files_are_sources_too(recipe, tmp_path):
+    write_extxyz([copper(seed) for seed in range(6)], tmp_path / "mine.xyz")
+    write_extxyz([copper(5), copper(9)], tmp_path / "valid.xyz")
+    data = recipe(
+        data={"sources": [str(tmp_path / "mine.xyz")], "exclude": [], "valid": [str(tmp_path / "valid.xyz")]}
+    ).data
+    training, validation = prepare_frames(data)
+    assert [among(copper(seed), training) for seed in range(6)] == [True] * 5 + [False]
+    assert len(validation) == 2
+
+
+def test_a_share_of_every_group_is_trained_on(recipe, tmp_path):
+    frames = [copper(seed, config_type="hot" if seed % 2 else "cold") for seed in range(24)]
+    write_extxyz(frames, tmp_path / "mine.xyz")
+    changes = {"sources": [str(tmp_path / "mine.xyz")], "exclude": []}
+    everything, validation = prepare_frames(recipe(data=changes).data)
+    share, same = prepare_frames(recipe(data=changes | {"train_fraction": 0.5}).data)
+    assert same == validation
+    assert count_groups(share) == {"cold": 4, "hot": 4}
+    assert all(among(frame, everything) for frame in share)
+
+
+def test_isolated_atoms_always_train(recipe, tmp_path):
+    atom = labelled(
+        Atoms("Cu", cell=[12, 12, 12], pbc=True),
+        energy=3.5,
+        forces=np.zeros((1, 3)),
+        stress=None,
+        config_type="IsolatedAtom",
+    )
+    write_extxyz([*(copper(seed) for seed in range(6)), atom], tmp_path / "mine.xyz")
+    changes = {"sources": [str(tmp_path / "mine.xyz")], "exclude": [], "train_fraction": 0.5}
+    training, validation = prepare_frames(recipe(data=changes).data)
+    assert sum(len(frame) == 1 for frame in training) == 1
+    assert all(len(frame) == 4 for frame in validation)
+
+
+def test_files_that_cannot_be_trained_on(recipe, tmp_path):
+    path = tmp_path / "mine.xyz"
+    with pytest.raises(DataError, match="does not exist"):
+        prepare_frames(recipe(data={"sources": [str(path)], "exclude": []}).data)
+    bare = copper(0)
+    del bare.info["REF_energy"], bare.arrays["REF_forces"]
+    write_extxyz([copper(1), bare], path)
+    with pytest.raises(DataError, match="frame 1 has neither REF_energy nor REF_forces"):
+        prepare_frames(recipe(data={"sources": [str(path)], "exclude": []}).data)

@@ -1,0 +1,70 @@
+"""The model that fine-tuning starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_ft_bench.calculators.factory import is_path
+from mace_ft_bench.checksum import sha256_of
+from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.finetune.initial import e0s_of, single_head
+from mace_ft_bench.zoo.checkpoint import load_checkpoint, load_mace_model
+from mace_ft_bench.zoo.registry import find_model
+from mace_ft_bench.zoo.weights import weights_path
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A model of one head."""
+
+    name: str
+    """As the recipe names it."""
+    sha256: str
+    """Of its weights."""
+    model: Any
+    """A ``ScaleShiftMACE``."""
+    e0s: dict[str, float]
+    """Energy per element [eV]."""
+
+
+def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype, trust: bool = False) -> Parent:
+    """Return the parent in the dtype of the training.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a MACE model, or path of a ``.safetensors`` or ``.model`` file.
+    head
+        Its head; may be empty where it has one.
+    dtype
+        Type of its weights from now on.
+    trust
+        Allow unpickling a ``.model`` file.
+
+    Raises
+    ------
+    TrainingError
+        If it is no MACE model.
+    UnknownNameError
+        If the model or the head does not exist.
+    UntrustedFileError
+        If a ``.model`` file is given without trust.
+    """
+    path = Path(name_or_path) if is_path(name_or_path) else _file_of(name_or_path, trust=trust)
+    loaded = load_checkpoint(path) if path.suffix == ".safetensors" else load_mace_model(path, trust=trust)
+    model = single_head(loaded.to(dtype), head, name=name_or_path)
+    return Parent(name_or_path, sha256_of(path), model, e0s_of(model))
+
+
+def _file_of(name: str, *, trust: bool) -> Path:
+    card = find_model(name)
+    if card.kind == "factory":
+        raise TrainingError(
+            f"{name} is no MACE model.", fix="start from one that `mfb models` lists as mace or foundation."
+        )
+    return weights_path(card, trust=trust, accept_licence=False)
