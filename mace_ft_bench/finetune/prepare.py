@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from ase.io import iread
 
+from mace_ft_bench.calculators.descriptors import compute_descriptors
+from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, without_duplicates
+from mace_ft_bench.datasets.select import environments, farthest_points
 from mace_ft_bench.datasets.split import split_by_group
 from mace_ft_bench.errors import CardError, DataError
 from mace_ft_bench.finetune.e0s import is_isolated_atom
+from mace_ft_bench.zoo.checkpoint import copy_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,8 +76,15 @@ def replay_frames(strategy: MultiheadReplay, parent: Parent, seed: int, *, mirro
             f"{parent.name} knows.",
             fix="ask for fewer, or name more sources in strategy.replay.",
         )
-    chosen = np.random.default_rng(seed).choice(len(known), strategy.frames, replace=False)
-    return [known[index] for index in sorted(chosen.tolist())]
+    return [known[index] for index in sorted(_choose(strategy, known, parent, seed))]
+
+
+def _choose(strategy: MultiheadReplay, frames: list[Atoms], parent: Parent, seed: int) -> list[int]:
+    if strategy.selection == "random":
+        chosen: list[int] = np.random.default_rng(seed).choice(len(frames), strategy.frames, replace=False).tolist()
+        return chosen
+    calculator = MaceCalculator(copy_model(parent.model), name=parent.name, device="cpu", dtype=torch.float64)
+    return list(farthest_points(environments(frames, compute_descriptors(calculator, frames)), strategy.frames))
 
 
 def load_sources(names: Sequence[str], *, mirror: Path | None = None) -> list[Atoms]:

@@ -11,11 +11,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from mace_ft_bench import get_calculator
-from mace_ft_bench.datasets.frames import write_extxyz
+from mace_ft_bench.datasets.frames import is_same_frame, write_extxyz
 from mace_ft_bench.errors import DataError, TrainingError, UnsupportedElementError, UntrustedFileError
 from mace_ft_bench.finetune.export import StageErrors, export
+from mace_ft_bench.finetune.parent import load_parent
+from mace_ft_bench.finetune.prepare import replay_frames
 from mace_ft_bench.finetune.train import train
 from mace_ft_bench.zoo.card import load_card
 from mace_ft_bench.zoo.checkpoint import load_checkpoint, save_mace_model
@@ -155,6 +158,22 @@ def test_every_strategy_goes_on_from_the_parent(recipe, folder, strategy):
     effective = json.loads((folder / f"run-{strategy['kind']}" / "effective.json").read_text(encoding="utf-8"))
     frozen = strategy.get("parts", ())
     assert all((count == 0) == (part in frozen) for part, count in effective["trained_parameters"].items())
+
+
+def test_replayed_frames_are_chosen_as_asked(recipe, folder, tmp_path):
+    """Farthest-point sampling takes the one compressed frame, and differs from a random choice."""
+    frames = [copper(seed) for seed in range(50, 58)]
+    frames[4].set_cell(0.9 * frames[4].cell, scale_atoms=True)
+    write_extxyz(frames, tmp_path / "replay.xyz")
+    parent = load_parent(str(folder / "whole" / "tiny.safetensors"), "", dtype=torch.float32)
+    chosen = {}
+    for selection in ("random", "farthest-point"):
+        strategy = {"kind": "multihead-replay", "parent": "p", "replay": [str(tmp_path / "replay.xyz")], "frames": 2}
+        config = recipe(strategy=strategy | {"selection": selection, "architecture": None})
+        chosen[selection] = replay_frames(config.strategy, parent, seed=1)
+        assert len(chosen[selection]) == 2
+    assert any(is_same_frame(frame, frames[4]) for frame in chosen["farthest-point"])
+    assert not all(map(is_same_frame, chosen["random"], chosen["farthest-point"]))
 
 
 def test_frames_of_other_e0s_start_from_the_parent_all_the_same(recipe, folder):
