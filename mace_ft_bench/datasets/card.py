@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,52 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DataFile(StrictTable):
-    """One file of a dataset."""
+class Member(StrictTable):
+    """One file of a folder."""
 
-    url: str
+    path: str
+    """Path inside the folder, with slashes."""
     sha256: str
     bytes: int
+
+    def __post_init__(self) -> None:
+        parts = self.path.split("/")
+        if not all(parts) or not {"..", "."}.isdisjoint(parts):
+            raise CardError(f'"{self.path}" is no path inside a folder.', fix="name it relative to the folder.")
+
+
+@dataclass(frozen=True)
+class DataFile(StrictTable):
+    """One file of a dataset, or one folder where the format is one."""
+
+    url: str
+    """Of a folder: that of its files without their paths."""
+    sha256: str
+    """Of a folder: that of the lines ``<sha256>  <path>`` of its members, as ``sha256sum`` prints them."""
+    bytes: int
+    """Of a folder: of all its members."""
     split: str
     """Name of the split it holds."""
     reader: str
     """Name of a reader in :mod:`mace_ft_bench.datasets.readers`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the reader: units and orders of the labels."""
+    members: tuple[Member, ...] = ()
+    """The files of a folder."""
+
+    def __post_init__(self) -> None:
+        if self.members and self.sha256 != sha256_of_members(self.members):
+            raise CardError(
+                f"The sha256 of {self.url} is not that of its members.", fix=f"it is {sha256_of_members(self.members)}."
+            )
+        if self.members and self.bytes != sum(member.bytes for member in self.members):
+            raise CardError(f"{self.url} has other bytes than its members.", fix="add them up.")
+
+
+def sha256_of_members(members: tuple[Member, ...]) -> str:
+    """Return the sha256 of a folder: of the list of its files as ``sha256sum`` prints it."""
+    lines = "".join(f"{member.sha256}  {member.path}\n" for member in members)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

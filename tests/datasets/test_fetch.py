@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pooch
@@ -10,9 +11,9 @@ import pytest
 import requests
 
 from mace_ft_bench.datasets import fetch as fetcher
-from mace_ft_bench.datasets.card import DataFile, DatasetCard
+from mace_ft_bench.datasets.card import DataFile, DatasetCard, Member, sha256_of_members
 from mace_ft_bench.datasets.fetch import MIRROR_VARIABLE, fetch, load_frames
-from mace_ft_bench.errors import ChecksumError, DataError, MissingDataError, UnknownNameError
+from mace_ft_bench.errors import CardError, ChecksumError, DataError, MissingDataError, UnknownNameError
 
 CONTENT = b"[]"
 WRONG = b"<html>not found</html>"
@@ -180,3 +181,91 @@ def test_names_are_checked_before_anything_is_read(card, monkeypatch):
 def test_frames_are_read_from_the_mirror(card, mirror, monkeypatch):
     monkeypatch.setattr(fetcher, "find_dataset", lambda _name: card)
     assert load_frames("tiny", "train", mirror=mirror) == []
+
+
+MEMBERS = {"type.raw": b"0\n", "set.000/energy.npy": b"1", "set.000/coord.npy": b"2"}
+
+
+@pytest.fixture
+def folder_card():
+    members = tuple(Member(path, hashlib.sha256(data).hexdigest(), len(data)) for path, data in MEMBERS.items())
+    folder = DataFile(
+        url="https://host.example/owner/repo/abc/system.000",
+        sha256=sha256_of_members(members),
+        bytes=sum(map(len, MEMBERS.values())),
+        split="train",
+        reader="deepmd-npy",
+        members=members,
+    )
+    return DatasetCard("tiny", "A tiny set", "EMT", "MIT", "nobody", (folder,))
+
+
+@pytest.fixture
+def folder_mirror(tmp_path):
+    for name, data in MEMBERS.items():
+        path = tmp_path / "mirror" / "owner" / "repo" / "abc" / "system.000" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path / "mirror"
+
+
+def member_downloader(monkeypatch):
+    class Downloader:
+        def __init__(self, **_options):
+            pass
+
+        def __call__(self, url, target, _pooch):
+            Path(target).write_bytes(MEMBERS[url.split("/system.000/")[1]])
+
+    monkeypatch.setattr(pooch, "HTTPDownloader", Downloader)
+
+
+def test_a_folder_is_used_in_place_from_a_mirror(folder_card, folder_mirror, cache):
+    assert fetch(folder_card, mirror=folder_mirror) == [folder_mirror / "owner" / "repo" / "abc" / "system.000"]
+    assert not cache.exists()
+
+
+def test_a_folder_is_downloaded_with_its_paths(folder_card, cache, monkeypatch):
+    member_downloader(monkeypatch)
+    (folder,) = fetch(folder_card)
+    assert folder.is_relative_to(cache)
+    assert folder.name == "system.000"
+    assert {str(path.relative_to(folder)): path.read_bytes() for path in files_in(folder)} == MEMBERS
+    assert fetch(folder_card, download=False) == [folder]
+
+
+def test_a_folder_with_a_damaged_or_missing_file_is_an_error(folder_card, folder_mirror):
+    damaged = next(folder_mirror.rglob("coord.npy"))
+    damaged.write_bytes(WRONG)
+    with pytest.raises(ChecksumError, match=r"coord\.npy"):
+        fetch(folder_card, mirror=folder_mirror)
+    damaged.unlink()
+    with pytest.raises(MissingDataError, match="not on this machine"):
+        fetch(folder_card, mirror=folder_mirror, download=False)
+
+
+def test_a_folder_is_not_put_together_from_two_places(folder_card, folder_mirror, monkeypatch):
+    next(folder_mirror.rglob("coord.npy")).unlink()
+    member_downloader(monkeypatch)
+    with pytest.raises(MissingDataError, match="some in the cache") as caught:
+        fetch(folder_card, mirror=folder_mirror)
+    assert MIRROR_VARIABLE in caught.value.fix
+
+
+def test_a_file_that_the_card_does_not_name_is_not_read(folder_card, folder_mirror):
+    (next(folder_mirror.rglob("type.raw")).parent / "nopbc").touch()
+    with pytest.raises(DataError, match="nopbc is in a folder whose card does not name it"):
+        fetch(folder_card, mirror=folder_mirror)
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a//b", "./x", ""])
+def test_members_lie_inside_their_folder(path):
+    with pytest.raises(CardError, match="no path inside a folder"):
+        Member(path, "0", 1)
+
+
+def test_the_sum_of_a_folder_is_that_of_its_members(folder_card):
+    folder = folder_card.files[0]
+    for change, match in [({"sha256": "0" * 64}, "is not that of its members"), ({"bytes": 3}, "other bytes")]:
+        with pytest.raises(CardError, match=match):
+            replace(folder, **change)
