@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
-from mace_ft_bench.cli.data import perturb, sample, select, subtract
+from mace_ft_bench.cli.data import convert, perturb, sample, select, subtract
 from mace_ft_bench.datasets.card import find_dataset, list_datasets
 
 app = typer.Typer(help="List, fetch and prepare DFT datasets.", no_args_is_help=True)
+app.command("convert")(convert.convert)
 app.command("sample")(sample.sample)
 app.command("subtract-d3")(subtract.subtract_d3)
 app.command("select")(select.select)
