@@ -61,12 +61,13 @@ def looks_like(path: Path) -> list[str]:
     """Return the formats that a file or folder looks like, by marks and first bytes."""
     if path.is_dir():
         return [name for name, mark in _MARKS.items() if next(path.rglob(mark), None) is not None]
-    head = path.open("rb").read(_HEAD_BYTES)
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
     text = head.decode("utf-8", errors="replace")
     found = {
         "vasprun": "<modeling>" in text,
         "outcar": "POTCAR:" in text and "vasp." in text[:200],
-        "n2p2": text.split(maxsplit=1)[:1] == ["begin"],
+        "n2p2": text.lstrip().partition("\n")[0].strip() == "begin",
         "cp2k": "CP2K|" in text,
         "ase-db": head.startswith(b"SQLite format 3"),
         "extxyz": path.suffix in {".xyz", ".extxyz"},
@@ -149,7 +150,8 @@ def check_options(reader: str, options: Mapping[str, Any]) -> None:
             raise CardError(f"Format {reader} takes no {_flag(name)}.", fix=f"it takes {_flags(fields)}.")
     needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in options]
     if needed:
-        raise CardError(f"Format {reader} needs {_flags(needed)}.", fix="give them; nothing is guessed.")
+        one = " (--config-type puts all frames into one group)" if "config_type_key" in needed else ""
+        raise CardError(f"Format {reader} needs {_flags(needed)}.", fix=f"give them, nothing is guessed{one}.")
 
 
 def convert(
