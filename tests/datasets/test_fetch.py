@@ -168,8 +168,8 @@ def test_a_mirror_that_does_not_exist_is_no_silent_download(card, tmp_path, monk
 
 
 def test_names_are_checked_before_anything_is_read(card, monkeypatch):
-    with pytest.raises(UnknownNameError, match='"mlearn-mo"'):
-        load_frames("mlearn", "train")
+    with pytest.raises(UnknownNameError, match='did you mean "mlearn-mo"'):
+        load_frames("mlearn_mo", "train")
     with pytest.raises(UnknownNameError, match='did you mean "train"'):
         load_frames("mlearn-mo", "trian")
     monkeypatch.setattr(fetcher, "find_dataset", lambda _name: card)
