@@ -186,6 +186,8 @@ def convert(
     for source in [source for path in paths for source in find_sources(path, reader)]:
         own = {"config_type": source.group} if source.group and not options.get("config_type") else {}
         frames += read_frames(source.path, reader, {**options, **own})
+    if not frames:
+        raise DataError("No frame is left.", fix="check the sources and what the options leave out.")
     if not allow_missing:
         require_labels(frames)
     return frames

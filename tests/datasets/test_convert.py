@@ -95,6 +95,12 @@ def test_allow_missing_reaches_the_reader(tmp_path):
     assert len(convert([tmp_path / "a.xyz"], "extxyz", options, allow_missing=True)) == 2
 
 
+def test_nothing_is_no_result(tmp_path):
+    (tmp_path / "frames.json").write_text("[]")
+    with pytest.raises(DataError, match="No frame is left"):
+        convert([tmp_path / "frames.json"], "mlearn-json", {"stress_order": ["xx", "yy", "zz", "xy", "xz", "yz"]})
+
+
 def test_the_summary_is_of_the_labels(copper, emt):
     compressed, expanded = copper.copy(), copper * 2
     compressed.set_cell(compressed.cell * 0.95, scale_atoms=True)

@@ -65,8 +65,8 @@ class _Vasp(StrictTable):
                 fix="compute them again, or use allow_unconverged to leave these steps out.",
             )
         steps = self._steps(path)
-        complete = len(run.converged) if run.finished else min(len(steps), len(run.converged))
-        if len(steps) < complete or complete == 0:
+        complete = min(len(steps), len(run.converged))
+        if complete == 0 or (run.finished and len(steps) != len(run.converged)):
             raise DataError(f"{path}: {len(steps)} of {len(run.converged)} steps can be read.", fix="check the file.")
         kept = [number for number in range(complete) if run.converged[number]]
         return [self._frame(steps[number], path, number) for number in kept]
