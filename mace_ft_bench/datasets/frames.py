@@ -69,10 +69,14 @@ def labelled(atoms: Atoms, *, energy: float, forces: np.ndarray, stress: np.ndar
 
 
 def is_same_frame(first: Atoms, second: Atoms, *, tolerance: float = 1e-4) -> bool:
-    """Whether two labelled frames are one calculation: same atoms, energy [eV], volume and norms of the forces."""
+    """Whether two labelled frames are one calculation: same atoms, energy [eV], volume and norms of the forces.
+
+    Both have energies, or forces, or both: a label that only one of them has makes them different.
+    """
     return (
         len(first) == len(second)
-        and abs(first.info[ENERGY] - second.info[ENERGY]) < tolerance
+        and (ENERGY in first.info, FORCES in first.arrays) == (ENERGY in second.info, FORCES in second.arrays)
+        and abs(first.info.get(ENERGY, 0.0) - second.info.get(ENERGY, 0.0)) < tolerance
         and abs(first.get_volume() - second.get_volume()) < tolerance * len(first)
         and bool((np.sort(first.numbers) == np.sort(second.numbers)).all())
         and bool(np.allclose(_sorted_norms(first), _sorted_norms(second), atol=10 * tolerance))
@@ -106,4 +110,4 @@ def write_extxyz(frames: Sequence[Atoms], path: Path) -> None:
 
 
 def _sorted_norms(frame: Atoms) -> np.ndarray:
-    return np.sort(np.linalg.norm(frame.arrays[FORCES], axis=1))
+    return np.sort(np.linalg.norm(frame.arrays.get(FORCES, np.zeros((len(frame), 3))), axis=1))

@@ -209,7 +209,8 @@ class Trainer:
         rate = self.learning_rate(self.state.epoch)
         return TrainingError(
             f"Training diverged in epoch {self.state.epoch}: {what}.",
-            fix=f"lower the learning rate (it was {rate:.2g}) to a third, and look at the labels with `mfb data lint`.",
+            fix=f"lower the learning rate (it was {rate:.2g}) to a third, and look at the largest forces "
+            "and the shortest distances of the frames.",
         )
 
 

@@ -127,3 +127,18 @@ def test_extxyz_keeps_labels_cell_and_periodicity(tmp_path, rattled):
 def test_groups_are_counted(rattled):
     frames = [rattled(1), rattled(2, "hot"), rattled(3, "hot")]
     assert count_groups(frames) == {"bulk": 1, "hot": 2}
+
+
+@pytest.mark.parametrize("kept", ["energy", "forces"])
+def test_frames_with_one_kind_of_label_are_compared_by_it(rattled, kept):
+    def reduced(frame):
+        copy = frame.copy()
+        if kept == "energy":
+            del copy.arrays["REF_forces"]
+        else:
+            del copy.info["REF_energy"]
+        return copy
+
+    frames = [reduced(rattled(seed)) for seed in range(4)]
+    assert without_duplicates([*frames, reduced(rattled(0))]) == frames
+    assert not is_same_frame(rattled(0), frames[0])
