@@ -139,12 +139,17 @@ def _refuse_unknown_elements(parent: Parent, frames: Sequence[Atoms]) -> None:
 
 
 def _e0s(config: FinetuneConfig, frames: Frames, parent: Parent | None) -> dict[str, float]:
-    """Return E0s of the elements of all frames of the head, and for replay also those of the parent's frames."""
-    everything = [*frames.training, *frames.validation]
+    """Return E0s of the elements of the training frames, and for replay also those of the parent's frames."""
     interaction = None
     if parent is not None and config.e0s.policy == "least-squares":
-        interaction = interaction_energies(parent, everything)
-    found = choose_e0s(config.e0s, everything, parent=parent.e0s if parent else None, interaction=interaction)
+        interaction = interaction_energies(parent, frames.training)
+    found = choose_e0s(config.e0s, frames.training, parent=parent.e0s if parent else None, interaction=interaction)
+    unseen = sorted({str(symbol) for frame in frames.validation for symbol in frame.symbols} - set(found))
+    if unseen:
+        raise DataError(
+            f"Validation frames have {', '.join(unseen)}, which no training frame has.",
+            fix="train on frames with the element, or take these out of data.valid.",
+        )
     replayed = {str(symbol) for frame in frames.replay for symbol in frame.symbols}
     # The trained head never sees elements that are only replayed; the parent's values keep it defined for them.
     return found | {symbol: parent.e0s[symbol] for symbol in sorted(replayed - set(found)) if parent}
@@ -152,9 +157,7 @@ def _e0s(config: FinetuneConfig, frames: Frames, parent: Parent | None) -> dict[
 
 def interaction_energies(parent: Parent, frames: Sequence[Atoms]) -> list[float]:
     """Return the energy of every frame by the parent without its E0s [eV]."""
-    calculator = MaceCalculator(
-        copy_model(parent.model), name=parent.name, device="cpu", dtype=torch.float64, accelerate="off"
-    )
+    calculator = MaceCalculator(copy_model(parent.model), name=parent.name, device="cpu", dtype=torch.float64)
     results = calculator.evaluate(frames)
     return [
         result["energy"] - sum(parent.e0s[str(symbol)] for symbol in frame.symbols)

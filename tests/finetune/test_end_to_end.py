@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from ase.io import read
 
 from mace_ft_bench import get_calculator
 from mace_ft_bench.datasets.frames import is_same_frame, write_extxyz
@@ -110,7 +111,8 @@ def test_the_model_is_served_with_its_card(folder):
     assert card.elements == ("Cu",)
     assert (card.training.strategy, card.training.frames_train, card.training.frames_valid) == ("scratch", 18, 6)
     frames = [copper(seed) for seed in range(24)]
-    mean = np.mean([frame.info["REF_energy"] / len(frame) for frame in frames])
+    trained = read(folder / "whole" / "train.xyz", ":")
+    mean = np.mean([frame.info["REF_energy"] / len(frame) for frame in trained])
     assert card.e0s_ev == {"Cu": pytest.approx(mean, rel=1e-5)}
     atoms = frames[0].copy()
     atoms.calc = get_calculator(folder / "whole" / "tiny.safetensors", device="cpu")
@@ -223,6 +225,16 @@ def test_bad_input_is_refused_before_anything_is_trained(recipe, folder, tmp_pat
     write_extxyz([*(copper(seed) for seed in range(6)), silver], tmp_path / "frames.xyz")
     with pytest.raises(UnsupportedElementError, match=r"The frames have Ag, which .*tiny.safetensors does not know"):
         fine_tune(recipe, tmp_path, "e", {"kind": "full"} | parent)
+
+
+def test_elements_that_only_validation_has(recipe, tmp_path):
+    silver = copper(1)
+    silver.symbols[:] = "Ag"
+    write_extxyz([copper(seed) for seed in range(6)], tmp_path / "frames.xyz")
+    write_extxyz([silver], tmp_path / "valid.xyz")
+    data = {"sources": [str(tmp_path / "frames.xyz")], "exclude": [], "valid": [str(tmp_path / "valid.xyz")]}
+    with pytest.raises(DataError, match="Validation frames have Ag, which no training frame has"):
+        train(recipe(data=data), tmp_path / "run")
 
 
 def test_one_frame_leaves_nothing_to_validate(recipe, tmp_path):
