@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from ase.io import iread
 
 from mace_ft_bench.calculators.descriptors import compute_descriptors
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, without_duplicates
+from mace_ft_bench.datasets.readers.extxyz import frames_of_extxyz
 from mace_ft_bench.datasets.select import environments, farthest_points
 from mace_ft_bench.datasets.split import split_by_group
 from mace_ft_bench.errors import CardError, DataError
@@ -106,7 +106,7 @@ def load_sources(names: Sequence[str], *, mirror: Path | None = None) -> list[At
 def _file(path: Path) -> list[Atoms]:
     if not path.is_file():
         raise DataError(f"{path} does not exist.", fix="paths count from the folder in which the command runs.")
-    frames: list[Atoms] = list(iread(path, index=":", format="extxyz"))
+    frames = frames_of_extxyz(path)
     for index, frame in enumerate(frames):
         if ENERGY not in frame.info and FORCES not in frame.arrays:
             raise DataError(

@@ -127,3 +127,12 @@ def test_files_that_cannot_be_trained_on(recipe, tmp_path):
     write_extxyz([copper(1), bare], path)
     with pytest.raises(DataError, match="frame 1 has neither REF_energy nor REF_forces"):
         prepare_frames(recipe(data={"sources": [str(path)], "exclude": []}).data)
+
+
+def test_frames_behind_an_empty_line_are_not_lost_in_silence(recipe, tmp_path):
+    path = tmp_path / "mine.xyz"
+    write_extxyz([copper(seed) for seed in range(4)], path)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{text}\n{text}", encoding="utf-8")
+    with pytest.raises(DataError, match="goes on after an empty line behind 4 frames"):
+        prepare_frames(recipe(data={"sources": [str(path)], "exclude": []}).data)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
-from mace_ft_bench.cli.data.perturb import Json, Out, Overwrite, refuse_existing
+from mace_ft_bench.cli.data.files import Json, Out, Overwrite, refuse_existing
 
 if TYPE_CHECKING:
     from mace_ft_bench.datasets.convert import Summary

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mace_ft_bench.cli.console import console, print_json
-from mace_ft_bench.cli.data.perturb import Json, Out, Overwrite, read_structures, refuse_existing
+from mace_ft_bench.cli.data.files import Json, Out, Overwrite, read_structures, refuse_existing
 from mace_ft_bench.errors import CardError, DataError, MaceFtBenchError, StructureError
 
 if TYPE_CHECKING:
