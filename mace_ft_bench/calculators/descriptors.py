@@ -14,9 +14,8 @@ import torch
 from mace_ft_bench.calculators.backends import TorchBackend
 from mace_ft_bench.calculators.batches import run_in_batches
 from mace_ft_bench.calculators.factory import get_calculator
-from mace_ft_bench.calculators.graph import join, pair_table
+from mace_ft_bench.calculators.graph import join, search_pairs
 from mace_ft_bench.calculators.mace import PAIRS_PER_BATCH, MaceCalculator
-from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
 from mace_ft_bench.calculators.structure_checks import check_structure
 from mace_ft_bench.errors import CardError
 
@@ -38,7 +37,7 @@ def compute_descriptors(  # noqa: PLR0913 - one per thing a user may want to cho
     dtype: str | None = None,
     head: str | None = None,
     trust: bool = False,
-    pairs_per_batch: int = PAIRS_PER_BATCH,
+    pairs_per_batch: int | None = None,
 ) -> list[np.ndarray]:
     """Return the descriptors of all atoms of all frames.
 
@@ -72,8 +71,7 @@ def compute_descriptors(  # noqa: PLR0913 - one per thing a user may want to cho
     structures = list(frames)
     for structure in structures:
         check_structure(structure, calculator.numbers, model=calculator.label_name)
-    search = NeighborList(calculator.r_max, SkinSettings(skin=0))
-    tables = [pair_table(search.candidates(atoms), len(atoms)) for atoms in structures]
+    tables = search_pairs(structures, calculator.r_max)
     backend = _FeatureBackend("e3nn", calculator.model, list(calculator.heads).index(calculator.head))
 
     def work(batch: Sequence[tuple[Atoms, PairTable]]) -> list[np.ndarray]:
@@ -83,7 +81,12 @@ def compute_descriptors(  # noqa: PLR0913 - one per thing a user may want to cho
         return np.split(chosen, np.cumsum(graph.sizes)[:-1])
 
     sizes = [len(table.sender) for table in tables]
-    return run_in_batches(list(zip(structures, tables, strict=True)), sizes, pairs_per_batch, work)
+    return run_in_batches(
+        list(zip(structures, tables, strict=True)),
+        sizes,
+        pairs_per_batch or PAIRS_PER_BATCH[calculator.device.type],
+        work,
+    )
 
 
 class _FeatureBackend(TorchBackend):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,6 +61,19 @@ def pair_table(candidates: Candidates, atoms: int) -> PairTable:
         order = np.argsort(first, kind="stable")
         first, second, shift = first[order], second[order], shift[order]
     return PairTable(np.searchsorted(first, np.arange(atoms + 1)), second, shift)
+
+
+def search_pairs(structures: Sequence[Atoms], cutoff: float) -> list[PairTable]:
+    """Return the pairs within the cutoff [Angstrom] of every structure; the cells have been checked."""
+    from mace_ft_bench.calculators.small_cells import find_pairs, find_small  # noqa: PLC0415 - imports numba
+
+    searched = NeighborList(cutoff, SkinSettings(skin=0))
+    small = find_small(structures, cutoff)
+    tables = dict(zip(small, find_pairs([structures[index] for index in small], cutoff), strict=True))
+    return [
+        PairTable(*tables[index]) if index in tables else pair_table(searched.search(atoms), len(atoms))
+        for index, atoms in enumerate(structures)
+    ]
 
 
 def join(structures: Sequence[Atoms], tables: Sequence[PairTable], species_of: np.ndarray) -> Graph:

@@ -310,6 +310,10 @@ class NeighborList:
         """
         return self._stored(atoms).candidates
 
+    def search(self, atoms: Atoms) -> Candidates:
+        """Return the pairs of a search of its own; nothing is stored or counted."""
+        return _Stored(*self._search(atoms, self.cutoff + self.settings.skin + _GUARD, "ijS")).candidates
+
     def _stored(self, atoms: Atoms) -> _Stored:
         if self.tracker.must_build(atoms) or self._list is None:
             self._list = None  # the old one goes before the new one comes
@@ -341,7 +345,9 @@ def _stretch(atoms: Atoms, cutoff: float) -> int:
 
     vesin visits all of its boxes, which takes up to a second for a few atoms far apart.
     """
-    lengths = np.maximum(np.ptp(atoms.positions, axis=0), np.abs(atoms.cell.array[atoms.pbc]).sum(axis=0))
+    lengths = np.abs(atoms.cell.array[atoms.pbc]).sum(axis=0)
+    if not atoms.pbc.all():  # vesin wraps atoms along periodic directions
+        lengths = np.maximum(lengths, np.ptp(atoms.positions, axis=0))
     stretch = 1
     while np.maximum(lengths / (stretch * cutoff), 1.0).prod() > _BOXES_PER_ATOM * len(atoms):
         if stretch * cutoff >= max(4 * cutoff, _LONGEST_STRETCHED):

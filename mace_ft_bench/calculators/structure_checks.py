@@ -60,8 +60,9 @@ def check_structure(atoms: Atoms, elements: Collection[int], *, model: str) -> N
 
 
 def _check_finite(atoms: Atoms) -> None:
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if bad.size:
+    finite = np.isfinite(atoms.positions)
+    if not finite.all():
+        bad = np.flatnonzero(~finite.all(axis=1))
         raise StructureError(
             f"Positions of atoms {bad[:5].tolist()} are not finite.",
             fix="find the step that produced them; an exploding trajectory or a bad file are the usual causes.",
@@ -71,13 +72,18 @@ def _check_finite(atoms: Atoms) -> None:
 
 
 def _check_cell(atoms: Atoms) -> None:
-    periodic = atoms.cell.array[atoms.pbc]
-    spans = np.sqrt(max(np.linalg.det(periodic @ periodic.T), 0.0)) if periodic.size else 1.0
-    if spans < _SMALLEST_VOLUME:
+    if _extent(atoms.cell.array[atoms.pbc]) < _SMALLEST_VOLUME:
         raise StructureError(
             f"The cell has no extent along its periodic directions (pbc = {atoms.pbc.tolist()}).",
             fix="set a cell with three independent vectors, or switch periodicity off with atoms.pbc = False.",
         )
+
+
+def _extent(vectors: np.ndarray) -> float:
+    """Return the length, area or volume that up to three vectors span."""
+    if len(vectors) == _DIMENSIONS:
+        return float(abs(np.linalg.det(vectors)))
+    return float(np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0))) if len(vectors) else 1.0
 
 
 def refuse_stress_without_volume(atoms: Atoms, properties: Sequence[str] | None) -> None:

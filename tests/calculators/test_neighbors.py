@@ -16,7 +16,9 @@ from ase.build import bulk, fcc111, graphene, molecule
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mace_ft_bench.calculators.graph import pair_table, search_pairs
 from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings, SkinTracker
+from mace_ft_bench.calculators.small_cells import find_pairs, find_small
 from mace_ft_bench.errors import StructureError, UnknownNameError
 
 RIM = 1e-7
@@ -331,3 +333,42 @@ def test_importing_is_cheap():
     code = "import sys, mace_ft_bench.calculators.neighbors; print({'torch', 'numba', 'vesin'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def as_set(table, *, longer_than=0.0, atoms=None):
+    first = np.repeat(np.arange(len(table.first_pair) - 1), np.diff(table.first_pair))
+    pairs = [(int(i), int(j), *map(int, shift)) for i, j, shift in zip(first, table.sender, table.shift, strict=True)]
+    assert len(set(pairs)) == len(pairs), "a pair is listed twice"
+    if atoms is None:
+        return set(pairs)
+    vectors = atoms.positions[table.sender] + table.shift @ atoms.cell.array - atoms.positions[first]
+    return {pair for pair, d in zip(pairs, np.linalg.norm(vectors, axis=1), strict=True) if d < longer_than}
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames=st.lists(structures(), min_size=1, max_size=4), cutoff=st.sampled_from([0.5, 2.0, 3.3]))
+def test_many_at_once_equal_the_search_one_by_one(frames, cutoff):
+    search = NeighborList(cutoff, SkinSettings(skin=0))
+    for atoms, table in zip(frames, search_pairs(frames, cutoff), strict=True):
+        single = pair_table(search.search(atoms), len(atoms))
+        inside = {"longer_than": cutoff - RIM, "atoms": atoms}
+        assert as_set(table, **inside) == as_set(single, **inside)
+        assert as_set(table) <= as_set(pair_table(NeighborList(cutoff + RIM).search(atoms), len(atoms)))
+
+
+def test_small_are_periodic_cells_of_few_atoms():
+    slab = bulk("Cu", cubic=True)
+    slab.pbc = [True, True, False]
+    frames = [molecule("H2O"), bulk("Cu"), slab, bulk("Cu", cubic=True) * 6, bulk("Mo", cubic=True)]
+    assert find_small(frames, 5.0) == [1, 4]
+    assert find_small([], 5.0) == []
+    assert find_pairs([], 5.0) == []
+
+
+def test_a_cell_without_any_pair():
+    far = Atoms("H", cell=[9, 9, 9], pbc=True)
+    first, sender, shift = find_pairs([far, bulk("Cu")], 3.0)[0]
+    assert first.tolist() == [0, 0]
+    assert sender.shape == (0,)
+    assert shift.shape == (0, 3)
+    assert len(find_pairs([far], 3.0)[0][1]) == 0
