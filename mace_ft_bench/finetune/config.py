@@ -150,6 +150,9 @@ class Full(StrictTable):
     """Name or path of the model to start from."""
     parent_head: str = ""
     """Its head; needed where it has several."""
+    keep_elements: bool = False
+    """Keep the parent's whole table of elements; by default it is cut to those of the frames. E0s of the others are the
+    parent's."""
 
 
 PARTS = ("embedding", "interaction-1", "interaction-2", "products", "readouts")
@@ -166,6 +169,7 @@ class Freeze(StrictTable):
     parts: tuple[Literal["embedding", "interaction-1", "interaction-2", "products", "readouts"], ...]
     """Parts that are not trained."""
     parent_head: str = ""
+    keep_elements: bool = False
 
     def __post_init__(self) -> None:
         if not self.parts or set(self.parts) == set(PARTS):
@@ -183,6 +187,7 @@ class LoRA(StrictTable):
     alpha: float = 8.0
     """Updates are multiplied by alpha over rank."""
     parent_head: str = ""
+    keep_elements: bool = False
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.alpha > 0:
@@ -204,6 +209,7 @@ class MultiheadReplay(StrictTable):
     selection: Literal["random", "farthest-point"] = "random"
     """How they are chosen; ``farthest-point`` on descriptors of the parent."""
     parent_head: str = ""
+    keep_elements: bool = False
 
     def __post_init__(self) -> None:
         if not self.replay or self.frames < 1 or not self.weight > 0:

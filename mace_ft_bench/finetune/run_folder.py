@@ -18,13 +18,14 @@ import torch
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.frames import count_groups, write_extxyz
 from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.finetune.config import FinetuneConfig
+from mace_ft_bench.toml_schema import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ase import Atoms
 
-    from mace_ft_bench.finetune.config import FinetuneConfig
     from mace_ft_bench.finetune.objective import EpochErrors
 
 RUN, STATE, HISTORY = "run.json", "state.pt", "history.jsonl"
@@ -114,6 +115,8 @@ def _refuse_another_run(folder: Path, run: dict[str, Any]) -> None:
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         found = {key: earlier[key] for key in ("recipe", "parent_sha256", "sha256")}
+        # A key that recipes got since then has its default, which is how the run was made.
+        found["recipe"] = json.loads(json.dumps(asdict(parse(found["recipe"], FinetuneConfig, where=str(path)))))
     except (ValueError, LookupError, TypeError) as error:
         raise TrainingError(f"{path} is damaged, or of an earlier version.", fix=fix) from error
     for key, what in (("recipe", "another recipe"), ("parent_sha256", "another parent"), ("sha256", "other frames")):

@@ -18,6 +18,7 @@ from mace_ft_bench.finetune.parent import load_parent
 from mace_ft_bench.finetune.prepare import prepare_frames, replay_frames
 from mace_ft_bench.finetune.run_folder import claim, load_state, locked, store_state, write_json
 from mace_ft_bench.finetune.strategies import finish, prepare, trained_parts
+from mace_ft_bench.finetune.unseen_elements import elements_of, hold_unseen
 from mace_ft_bench.zoo.checkpoint import copy_model
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _load(config: FinetuneConfig, parent: Parent | None, mirror: Path | None) ->
 
 
 def _refuse_unknown_elements(parent: Parent, frames: Sequence[Atoms]) -> None:
-    unknown = sorted({str(symbol) for frame in frames for symbol in frame.symbols} - set(parent.e0s))
+    unknown = sorted(elements_of(frames) - set(parent.e0s))
     if unknown:
         raise UnsupportedElementError(
             f"The frames have {', '.join(unknown)}, which {parent.name} does not know.",
@@ -139,20 +140,22 @@ def _refuse_unknown_elements(parent: Parent, frames: Sequence[Atoms]) -> None:
 
 
 def _e0s(config: FinetuneConfig, frames: Frames, parent: Parent | None) -> dict[str, float]:
-    """Return E0s of the elements of the training frames, and for replay also those of the parent's frames."""
+    """Return E0s of the training frames' elements, and of those that are replayed or kept from the parent."""
     interaction = None
     if parent is not None and config.e0s.policy == "least-squares":
         interaction = interaction_energies(parent, frames.training)
     found = choose_e0s(config.e0s, frames.training, parent=parent.e0s if parent else None, interaction=interaction)
-    unseen = sorted({str(symbol) for frame in frames.validation for symbol in frame.symbols} - set(found))
+    unseen = sorted(elements_of(frames.validation) - set(found))
     if unseen:
         raise DataError(
             f"Validation frames have {', '.join(unseen)}, which no training frame has.",
             fix="train on frames with the element, or take these out of data.valid.",
         )
-    replayed = {str(symbol) for frame in frames.replay for symbol in frame.symbols}
-    # The trained head never sees elements that are only replayed; the parent's values keep it defined for them.
-    return found | {symbol: parent.e0s[symbol] for symbol in sorted(replayed - set(found)) if parent}
+    if parent is None or isinstance(config.strategy, Scratch):
+        return found
+    others = set(parent.e0s) if config.strategy.keep_elements else elements_of(frames.replay)
+    # The trained head never sees these elements; the parent's values keep it defined for them.
+    return found | {symbol: parent.e0s[symbol] for symbol in sorted(others - set(found))}
 
 
 def interaction_energies(parent: Parent, frames: Sequence[Atoms]) -> list[float]:
@@ -182,7 +185,9 @@ def _trainer(config: FinetuneConfig, frames: Frames, parent: Parent | None, e0s:
         for graph in replay:
             graph.weight *= config.strategy.weight
         training += replay
-    return Trainer(config, prepared, training, validation)
+    trainer = Trainer(config, prepared, training, validation)
+    hold_unseen(prepared, trainer.state.optimiser, set(e0s) - elements_of([*frames.training, *frames.replay]))
+    return trainer
 
 
 def _describe(folder: Path, trainer: Trainer, e0s: dict[str, float]) -> None:
