@@ -76,6 +76,8 @@ def _print_export(exported: Export) -> None:
             "chosen" if stage is exported.chosen else "",
         )
     console().print(table)
+    if exported.warning:
+        console().print(f"[bold red]Warning:[/] {escape(exported.warning)}", soft_wrap=True, highlight=False)
     console().print(f"weights: {exported.weights}\ncard (draft): {exported.card}", soft_wrap=True, markup=False)
     console().print(f'use it: get_calculator("{exported.weights}")', soft_wrap=True, markup=False, highlight=False)
 

@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.finetune.config import Scratch
+from mace_ft_bench.finetune.history import START
 from mace_ft_bench.finetune.run_folder import write_json
 from mace_ft_bench.properties import frame_errors
 from mace_ft_bench.zoo.checkpoint import copy_model, describe_model, save_checkpoint
@@ -58,6 +59,8 @@ class Export:
     card: Path
     stages: tuple[StageErrors, ...]
     chosen: StageErrors
+    warning: str
+    """Empty, or why the weights are not worth keeping."""
 
 
 def export(config: FinetuneConfig, trained: Trained, folder: Path) -> Export:
@@ -76,12 +79,27 @@ def export(config: FinetuneConfig, trained: Trained, folder: Path) -> Export:
         validate_stage(f"stage {stage}", model, trained.frames.validation) for stage, model in trained.models.items()
     ]
     best = min(stages, key=lambda stage: stage.relative_to(stages[0]))
-    model = list(trained.models.values())[stages.index(best)]
+    name, model = list(trained.models.items())[stages.index(best)]
     weights, card = folder / f"{config.name}.safetensors", folder / f"{config.name}.toml"
     save_checkpoint(model, weights)
     card.write_text(draft_card(config, trained, model, weights), encoding="utf-8")
     write_json(folder / "validation.json", {"chosen": best.stage, "stages": [asdict(stage) for stage in stages]})
-    return Export(weights=weights, card=card, stages=tuple(stages), chosen=best)
+    warning = untrained_warning(config, trained.best_epochs[name])
+    return Export(weights=weights, card=card, stages=tuple(stages), chosen=best, warning=warning)
+
+
+def untrained_warning(config: FinetuneConfig, best_epoch: int) -> str:
+    """Return what to tell a user whose exported weights are those of the start, else nothing."""
+    if best_epoch != START:
+        return ""
+    if isinstance(config.strategy, Scratch):
+        start = "the random weights of the start"
+    else:
+        start = f"those of the parent {config.strategy.parent}, with the E0s of the run"
+    return (
+        f"No epoch was better than the start on the validation frames: these weights are {start}. "
+        f"Lower the learning rate (it was {config.optimiser.lr:g}), train longer, or give more frames."
+    )
 
 
 def validate_stage(stage: str, model: Any, frames: Sequence[Atoms]) -> StageErrors:  # noqa: ANN401 - a ScaleShiftMACE

@@ -12,6 +12,7 @@ from mace_ft_bench.errors import DataError, UnsupportedElementError
 from mace_ft_bench.finetune.config import MultiheadReplay, Scratch
 from mace_ft_bench.finetune.e0s import choose_e0s, is_isolated_atom
 from mace_ft_bench.finetune.graphs import label_counts, to_graphs
+from mace_ft_bench.finetune.history import best_of, stages
 from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, random_model
 from mace_ft_bench.finetune.loop import Trainer
 from mace_ft_bench.finetune.parent import load_parent
@@ -53,6 +54,8 @@ class Trained:
     history: tuple[EpochErrors, ...]
     e0s: dict[str, float]
     """Energy per element [eV] of the head that was trained."""
+    best_epochs: dict[str, int]
+    """By stage the epoch of that model; -1 where no epoch was better than the start."""
 
 
 def train(
@@ -106,7 +109,9 @@ def train(
         state = trainer.run(
             after_epoch=lambda state: store_state(folder, state.pack(), state.history), on_errors=on_errors
         )
-        return Trained(_best_models(config, state), frames, tuple(state.history), e0s)
+        second = state.first_of_stage if state.stage == "two" else None
+        best = {stage: best_of(part).epoch for stage, part in stages(state.history, second).items()}
+        return Trained(_best_models(config, state), frames, tuple(state.history), e0s, best)
 
 
 def _parent(config: FinetuneConfig, *, trust: bool) -> Parent | None:
