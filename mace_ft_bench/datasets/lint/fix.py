@@ -1,0 +1,73 @@
+"""The safe repairs: no label changes its value, and every change is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
+from mace_ft_bench.datasets.lint.keys import HIDDEN, original_key
+from mace_ft_bench.datasets.lint.labels import not_finite, placeholders
+from mace_ft_bench.datasets.lint.repeats import exact_repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+    from mace_ft_bench.datasets.lint.run import Linted
+
+
+def repair(linted: Linted) -> tuple[list[Atoms], list[str]]:
+    """Return the repaired frames, and what was done to which, in words.
+
+    Frames with NaN and exact repetitions are dropped; energies and forces under one other recognised name are renamed;
+    placeholder forces are removed. A stress under another name stays as it is, since its convention is not known.
+    """
+    dropped: dict[int, str] = {}
+    for finding in not_finite(linted.adopted):
+        dropped |= dict.fromkeys(finding.frames, "dropped: it holds NaN or infinity")
+    finite = {index: frame for index, frame in linted.usable.items() if index not in dropped}
+    dropped |= dict.fromkeys(sorted(exact_repeats(finite)), "dropped: it repeats an earlier frame exactly")
+    zeros = set(placeholders(linted.usable))
+    kept, told = [], []
+    for index, frame in enumerate(linted.frames):
+        if index in dropped:
+            told.append(f"{linted.names[index]}: {dropped[index]}")
+            continue
+        repaired, words = _renamed(frame, linted, index)
+        if index in zeros and FORCES in repaired.arrays:
+            del repaired.arrays[FORCES]
+            words.append(f"{FORCES} removed: all zero")
+        kept.append(repaired)
+        if words:
+            told.append(f"{linted.names[index]}: {', '.join(words)}")
+    return kept, told
+
+
+def _renamed(frame: Atoms, linted: Linted, index: int) -> tuple[Atoms, list[str]]:
+    """Return a copy without calculator, whose energy and forces have our names where only one name is possible."""
+    copy = frame.copy()
+    results = dict(frame.calc.results) if frame.calc is not None else {}
+    words = []
+    for label in (ENERGY, FORCES):
+        found = linted.keys[index].labels[label]
+        if len(found) != 1 or found[0] == label or found[0] not in linted.unique[label]:
+            continue
+        key = original_key(found[0], frame)
+        value = results.pop(key) if key in results else (copy.info if key in copy.info else copy.arrays).pop(key)
+        (copy.arrays if label == FORCES else copy.info)[label] = np.array(value) if label == FORCES else float(value)
+        words.append(f"{found[0]} renamed to {label}")
+    for name, value in results.items():  # what nobody asked for stays as it was in the file
+        (copy.arrays if np.shape(value)[:1] == (len(frame),) else copy.info).setdefault(name, value)
+    for name in [name for name in copy.info if name.endswith(HIDDEN)]:
+        copy.info[name.removesuffix(HIDDEN)] = copy.info.pop(name)
+    return copy, words
+
+
+def unrepaired_stress(linted: Linted) -> Sequence[str]:
+    """Return the names of stresses that a repair leaves as they are."""
+    return sorted(
+        {keys.labels[STRESS][0] for keys in linted.keys.values() if keys.labels[STRESS][:1] not in ((), (STRESS,))}
+    )
