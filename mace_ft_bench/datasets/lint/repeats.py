@@ -10,6 +10,7 @@ from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
 from mace_ft_bench.datasets.lint.displacement import rms_displacements, same_atoms
 from mace_ft_bench.datasets.lint.finding import Finding, Frames, Severity
 from mace_ft_bench.datasets.lint.geometry import far_fingerprint
+from mace_ft_bench.datasets.lint.sources import group_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,10 +27,10 @@ _CONFLICT_EV = 0.005
 _CONFLICT_FORCE = 0.1
 """The same of sorted force norms [eV/Angstrom]."""
 _TRAJECTORY = 0.5
-"""Distance to the nearest frame, as a share of the usual one, from which frames neighbour in time."""
+"""Distance to the nearest frame, as a share of that to others, from which frames neighbour in time."""
 _FEWEST = 8
 _MOST = 150
-"""Frames from which the usual distance is taken."""
+"""Frames of the own set from which the usual distance is taken."""
 
 
 def duplicates(frames: Frames, around: Mapping[int, Surroundings]) -> list[Finding]:
@@ -95,8 +96,8 @@ def leaks(
 ) -> list[Finding]:
     """Find frames that another set repeats, and those that neighbour one of its frames in time.
 
-    Frames of a trajectory are told by their distance: the nearest frame of the other set lies within half of the
-    distance that two frames of the same atoms usually have.
+    Neighbours in time are told by their distance: the nearest frame of the other set lies within half of the distance
+    that a fifth of the frames of the config_type have.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def leaks(
             Finding(
                 "trajectory-leak",
                 "warning",
-                "The other set holds a frame within half of the usual distance: neighbours in time, or small "
+                "The other set holds frames much nearer than others of the group are: neighbours in time, or small "
                 "displacements of one structure. Errors on them are too good.",
                 "split by trajectory or in blocks (mfb data split --by config_type, --by block:50).",
                 tuple(near),
@@ -150,12 +151,28 @@ def _neighbours_in_time(frames: Frames, joined: Frames, offset: int) -> list[int
         other = [index for index in group if index >= offset]
         if not own or not other or len(group) < _FEWEST:
             continue
-        apart = rms_displacements([frames[index] for index in own], [joined[index] for index in other])
-        sample = np.linspace(0, len(group) - 1, min(_MOST, len(group))).astype(int)
-        some = [joined[group[place]] for place in sample]
-        usual = float(np.median(rms_displacements(some, some)[np.triu_indices(len(some), 1)]))
-        near += [index for index, row in zip(own, apart, strict=True) if row.min() < _TRAJECTORY * usual]
+        across = rms_displacements([frames[index] for index in own], [joined[index] for index in other])
+        for row, index in zip(across, own, strict=True):
+            usual = _usual(frames, joined, index, (own, other), row)
+            if usual is not None and row.min() < _TRAJECTORY * usual:
+                near.append(index)
     return sorted(near)
+
+
+def _usual(
+    frames: Frames, joined: Frames, index: int, group: tuple[list[int], list[int]], across: np.ndarray
+) -> float | None:
+    """Return the distance within which a fifth of the frames of the same config_type lie, None where they are few.
+
+    Cold frames among hot ones have many near frames; a neighbour in time is nearer than nearly all.
+    """
+    own, other = ([place for place in part if group_of(joined[place]) == group_of(frames[index])] for part in group)
+    own = [place for place in own if place != index][:_MOST]
+    chosen = np.isin(group[1], other)
+    if len(own) + int(chosen.sum()) < _FEWEST:
+        return None
+    inside = rms_displacements([frames[index]], [frames[place] for place in own])[0] if own else np.zeros(0)
+    return float(np.percentile(np.concatenate([inside, across[chosen]]), 20))
 
 
 def _alike(frames: Frames, around: Mapping[int, Surroundings]) -> Iterator[tuple[int, int]]:
