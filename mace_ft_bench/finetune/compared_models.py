@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from mace_ft_bench.calculators.factory import get_calculator, is_path
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.errors import TrainingError, UnknownNameError
 from mace_ft_bench.finetune.initial import e0s_of
 from mace_ft_bench.properties.base import evaluate
 from mace_ft_bench.zoo.registry import find_model
@@ -78,13 +78,12 @@ def parent_model(run: FinishedRun, name: str | None, *, device: str, trust: bool
     if not wanted or wanted == NO_PARENT:
         return None
     head = recipe_head if wanted == recipe_name else ""
-    loaded = _load(wanted, wanted, head=head, device=device, trust=trust)
-    if name is None and loaded.sha256 != run.run["parent_sha256"]:
+    if name is None and _sha256(wanted, trust=trust) != run.run["parent_sha256"]:
         raise TrainingError(
             f"{wanted} is no longer the model that the run started from (sha256 {run.run['parent_sha256']}).",
             fix=f"name what to compare with: --parent FILE, --parent {wanted} (as it is now), --parent {NO_PARENT}.",
         )
-    return loaded
+    return _load(wanted, wanted, head=head, device=device, trust=trust)
 
 
 def _load(name_or_path: str, name: str, *, head: str, device: str, trust: bool) -> ComparedModel:
@@ -92,11 +91,23 @@ def _load(name_or_path: str, name: str, *, head: str, device: str, trust: bool) 
     if isinstance(calculator, MaceCalculator):
         elements = frozenset(chemical_symbols[number] for number in calculator.numbers)
         e0s = e0s_of(calculator.model, calculator.heads.index(calculator.head))
-        return ComparedModel(name, calculator, sha256_of(_file(name_or_path, trust=trust)), elements, e0s)
+        return ComparedModel(name, calculator, _sha256(name_or_path, trust=trust), elements, e0s)
     return ComparedModel(name, calculator, "", frozenset(find_model(name_or_path).elements), None)
 
 
-def _file(name_or_path: str, *, trust: bool) -> Path:
-    if is_path(name_or_path):
-        return Path(name_or_path)
-    return weights_path(find_model(name_or_path), trust=trust, accept_licence=False)
+def _sha256(name_or_path: str, *, trust: bool) -> str:
+    """Return the checksum of the weights of a MACE model.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such file or name.
+    """
+    if not is_path(name_or_path):
+        return sha256_of(weights_path(find_model(name_or_path), trust=trust, accept_licence=False))
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UnknownNameError(
+            f"{path} does not exist.", fix="paths count from the folder in which the command runs; name --parent."
+        )
+    return sha256_of(path)

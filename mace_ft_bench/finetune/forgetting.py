@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.validation_split import fitted_shift, known_part, predict, split_entry
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ FEWEST_FRAMES = 200
 """Below, errors over a broad domain depend on which frames were drawn."""
 
 
-def forgetting_entry(split: Split, tuned: ComparedModel, parent: ComparedModel | None) -> dict[str, Any]:
+def forgetting_entry(split: Split, tuned: ComparedModel, parent: ComparedModel) -> dict[str, Any]:
     """Return the errors of both models on frames of the parent's domain as plain data.
 
     The parent is taken as it is: the labels are meant to be those of its training data. The fine-tuned model has other
@@ -33,16 +32,7 @@ def forgetting_entry(split: Split, tuned: ComparedModel, parent: ComparedModel |
         Held-out frames of the parent's domain.
     tuned, parent
         The models.
-
-    Raises
-    ------
-    TrainingError
-        If there is no parent.
     """
-    if parent is None:
-        raise TrainingError(
-            "Without a parent nothing can be forgotten.", fix="leave --forgetting out, or name --parent."
-        )
     known = known_part(split, tuned, parent)
     about: dict[str, Any] = {"warnings": _warnings(known, tuned, parent)}
     if not known.frames:

@@ -15,6 +15,7 @@ from mace_ft_bench.torch_env import default_dtype, mace_environment
 from mace_ft_bench.zoo.checkpoint import build_model, describe_model
 
 with mace_environment():
+    from e3nn import o3
     from mace import modules
     from mace.tools import AtomicNumberTable
     from mace.tools.finetuning_utils import load_foundations_elements
@@ -128,7 +129,7 @@ def derived_model(parent: Any, e0s_by_head: Mapping[str, Mapping[str, float]]) -
     config |= {"atomic_inter_scale": [scale] * len(heads), "atomic_inter_shift": [shift] * len(heads)}
     model: Any = build_model(config)
     table = AtomicNumberTable(config["atomic_numbers"])
-    degree = max(ir.l for _, ir in model.interactions[0].hidden_irreps)
+    degree = o3.Irreps(model.interactions[0].hidden_irreps).lmax  # a string in models of one layer
     with torch.no_grad(), default_dtype(next(parent.parameters()).dtype):
         energies = model.atomic_energies_fn.atomic_energies.clone()
         load_foundations_elements(model, parent, table, load_readout=True, max_L=degree)

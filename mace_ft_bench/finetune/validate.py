@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_ft_bench.datasets.frames import ENERGY
-from mace_ft_bench.errors import DataError
+from mace_ft_bench.errors import DataError, TrainingError
 from mace_ft_bench.finetune.compared_models import fine_tuned_model, parent_model
 from mace_ft_bench.finetune.finished_run import read_run
 from mace_ft_bench.finetune.forgetting import forgetting_entry
@@ -85,21 +85,26 @@ def validate(folder: Path, options: Options, *, on_step: Callable[[str], None] |
     Raises
     ------
     TrainingError
-        If the folder holds no finished run, its frames were changed, or the parent is no longer the same.
+        If the folder holds no finished run, its frames were changed, the parent is no longer the same, or
+        forgetting is asked for without a parent.
     DataError
         If a split has no frame left, or a label is malformed.
     """
     say = on_step or (lambda _: None)
     _refuse_twice([*options.tests, *options.forgetting])
     run = read_run(folder)
-    tuned = fine_tuned_model(run, device=options.device)
-    parent = parent_model(run, options.parent, device=options.device, trust=options.trust)
     own = {name: run.frames(name) for name in ("train", "valid", "replay")}
     seen = [frame for part in own.values() for frame in part]
-    _refuse_unknown(parent, own["train"])
     splits = [_own_split(run, name, own[name]) for name in ("train", "valid")]
     splits += [new_split(name, "test", seen, options.mirror) for name in options.tests]
     domain = [new_split(name, "forgetting", seen, options.mirror) for name in options.forgetting]
+    parent = parent_model(run, options.parent, device=options.device, trust=options.trust)
+    _refuse_unknown(parent, own["train"])
+    if parent is None and domain:
+        raise TrainingError(
+            "Without a parent nothing can be forgotten.", fix="leave --forgetting out, or name a --parent."
+        )
+    tuned = fine_tuned_model(run, device=options.device)
     report = _head(run, tuned)
     samples: Samples = {}
     zero = _Zero("the parent's own", {})
@@ -115,7 +120,8 @@ def validate(folder: Path, options: Options, *, on_step: Callable[[str], None] |
     report["gap"] = _gap(report["splits"])
     for split in domain:
         say(f"{split.name}: {len(split.frames)} frames of the parent's domain")
-        report["forgetting"].append(forgetting_entry(split, tuned, parent))
+        if parent is not None:
+            report["forgetting"].append(forgetting_entry(split, tuned, parent))
     return Validation(report, samples)
 
 

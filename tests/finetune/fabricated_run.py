@@ -43,7 +43,7 @@ def metal(seed, config_type="hot", symbol="Cu"):
 
 def tiny_parent():
     """Return a random model of copper and silver."""
-    shape = ArchitectureConfig("4x0e", 3.5, 2, 1, num_radial_basis=4, mlp_irreps="4x0e")
+    shape = ArchitectureConfig("4x0e", 3.5, 1, 1, num_interactions=1, num_radial_basis=4, mlp_irreps="4x0e")
     return random_model(shape, E0S, [metal(seed) for seed in range(3)], dtype="float64", seed=0)
 
 

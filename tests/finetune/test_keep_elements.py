@@ -26,8 +26,8 @@ DECAYED = "products.0.symmetric_contractions.contractions.0.weights_max"
 
 @pytest.fixture(scope="module")
 def parent():
-    """Return a random model of three elements."""
-    shape = ArchitectureConfig("4x0e", 3.5, 2, 1, num_radial_basis=4, mlp_irreps="4x0e")
+    """Return a random model of three elements and one layer."""
+    shape = ArchitectureConfig("4x0e", 3.5, 2, 1, num_interactions=1, num_radial_basis=4, mlp_irreps="4x0e")
     return random_model(shape, E0S, [copper(seed) for seed in range(4)], dtype="float64", seed=0)
 
 

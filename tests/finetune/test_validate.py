@@ -42,6 +42,9 @@ def run(made, tmp_path):
     return shutil.copytree(made, tmp_path / "run")
 
 
+ALONE = Options(parent="none")
+
+
 @pytest.fixture(scope="module")
 def untouched(made):
     """Return the validation of a model that is its parent."""
@@ -165,7 +168,7 @@ def test_patience_may_have_ended_stage_one_early(parent, tmp_path):
 
 
 def test_without_a_parent_there_is_nothing_to_compare(run):
-    report = validate(run, Options(parent="none")).report
+    report = validate(run, ALONE).report
     assert report["parent"] is report["gap"]["parent"] is report["splits"][0]["change_interval_percent"] is None
     assert errors(report, "valid", "parent") is None
     with pytest.raises(TrainingError, match="Without a parent"):
@@ -242,7 +245,7 @@ def test_frames_of_lost_elements_only_are_reported_and_no_error(parent, domain, 
     (entry,) = validate(run, Options(forgetting=(str(run / "silver.xyz"),))).report["forgetting"]
     assert (entry["frames"], entry["errors"]) == (0, [])
     with pytest.raises(DataError, match="no frame to validate on: 1 have elements that the fine-tuned model"):
-        validate(run, Options(tests=(str(run / "silver.xyz"),)))
+        validate(run, Options(parent="none", tests=(str(run / "silver.xyz"),)))
 
 
 def test_a_parent_without_e0s_gets_a_fitted_shift(parent, domain):
@@ -274,7 +277,7 @@ def spoiled(run, file, text):
 def test_folders_that_are_no_finished_run(run, spoil, message):
     spoil(run)
     with pytest.raises(TrainingError, match=message) as caught:
-        validate(run, Options())
+        validate(run, ALONE)
     assert caught.value.fix
 
 
@@ -301,9 +304,9 @@ def test_sources_are_named_once_and_must_be_there(run):
     with pytest.raises(DataError, match="is named twice"):
         validate(run, Options(tests=(twice,), forgetting=(twice,)))
     with pytest.raises(DataError, match="does not exist"):
-        validate(run, Options(tests=(str(run / "nothing.xyz"),)))
+        validate(run, Options(parent="none", tests=(str(run / "nothing.xyz"),)))
     with pytest.raises(DataError, match="no frame to validate on: 4 repeat a frame of the run"):
-        validate(run, Options(tests=(twice,)))
+        validate(run, Options(parent="none", tests=(twice,)))
 
 
 def test_isolated_atoms_are_energies_of_reference(parent, tmp_path):
@@ -312,7 +315,7 @@ def test_isolated_atoms_are_energies_of_reference(parent, tmp_path):
     atom.set_cell([12.0] * 3)
     frames = {"train": [atom, *(metal(seed) for seed in range(4))], "valid": [metal(9), metal(10)]}
     run = write_run(tmp_path / "run", cut(parent, {"Cu": 0.0}), parent, frames)
-    split = validate(run, Options(parent="none")).report["splits"][0]
+    split = validate(run, ALONE).report["splits"][0]
     assert split["frames"] == 4
     assert split["left_out"] == {"are isolated atoms, which are energies of reference": 1}
 
