@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
-from mace_ft_bench.cli.data import convert, lint, perturb, sample, select, subtract
+from mace_ft_bench.cli.data import convert, lint, perturb, sample, select, split, subtract
 from mace_ft_bench.datasets.card import find_dataset, list_datasets
 
 app = typer.Typer(help="List, fetch and prepare DFT datasets.", no_args_is_help=True)
@@ -20,6 +20,7 @@ app.command("subtract-d3")(subtract.subtract_d3)
 app.command("select")(select.select)
 app.command("perturb")(perturb.perturb)
 app.command("lint")(lint.lint)
+app.command("split")(split.split)
 
 Mirror = Annotated[Path | None, typer.Option(help="Folder of byte-identical copies (default: $MFB_MIRROR).")]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
-from mace_ft_bench.datasets.lint.keys import HIDDEN, original_key
+from mace_ft_bench.datasets.lint.keys import as_in_file
 from mace_ft_bench.datasets.lint.labels import not_finite, placeholders
 from mace_ft_bench.datasets.lint.repeats import exact_repeats
 
@@ -48,21 +46,19 @@ def repair(linted: Linted) -> tuple[list[Atoms], list[str]]:
 
 def _renamed(frame: Atoms, linted: Linted, index: int) -> tuple[Atoms, list[str]]:
     """Return a copy without calculator, whose energy and forces have our names where only one name is possible."""
-    copy = frame.copy()
-    results = dict(frame.calc.results) if frame.calc is not None else {}
+    copy = as_in_file(frame)
     words = []
     for label in (ENERGY, FORCES):
         found = linted.keys[index].labels[label]
         if len(found) != 1 or found[0] == label or found[0] not in linted.unique[label]:
             continue
-        key = original_key(found[0], frame)
-        value = results.pop(key) if key in results else (copy.info if key in copy.info else copy.arrays).pop(key)
-        (copy.arrays if label == FORCES else copy.info)[label] = np.array(value) if label == FORCES else float(value)
+        store = copy.info if found[0] in copy.info else copy.arrays
+        value = store.pop(found[0])
+        if label == FORCES:
+            copy.arrays[FORCES] = value
+        else:
+            copy.info[ENERGY] = float(value)
         words.append(f"{found[0]} renamed to {label}")
-    for name, value in results.items():  # what nobody asked for stays as it was in the file
-        (copy.arrays if np.shape(value)[:1] == (len(frame),) else copy.info).setdefault(name, value)
-    for name in [name for name in copy.info if name.endswith(HIDDEN)]:
-        copy.info[name.removesuffix(HIDDEN)] = copy.info.pop(name)
     return copy, words
 
 

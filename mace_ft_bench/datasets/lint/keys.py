@@ -173,6 +173,17 @@ def _of_models(all_keys: Mapping[int, Keys]) -> list[Finding]:
     ]
 
 
+def as_in_file(frame: Atoms) -> Atoms:
+    """Return a copy without calculator, whose labels have the names of the file they were read from."""
+    copy: Atoms = frame.copy()
+    for name, value in (frame.calc.results if frame.calc is not None else {}).items():
+        store = copy.arrays if np.shape(value)[:1] == (len(frame),) else copy.info
+        store.setdefault(name, np.array(value) if store is copy.arrays else value)
+    for name in [name for name in copy.info if name.endswith(HIDDEN)]:
+        copy.info[_shown(name)] = copy.info.pop(name)
+    return copy
+
+
 def original_key(name: str, frame: Atoms) -> str:
     """Return the name under which a label lies in ``info``, ``arrays`` or the calculator's results."""
     return f"{name}{HIDDEN}" if f"{name}{HIDDEN}" in frame.info else name

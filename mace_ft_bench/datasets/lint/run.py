@@ -91,6 +91,21 @@ def lint_frames(
     return Linted(found.frames, found.names, found.keys, found.adopted, usable, ranked)
 
 
+def lint_leaks(parts: Sequence[Sequence[Atoms]]) -> list[list[Finding]]:
+    """Return, for every part but the first, which of its frames the parts before it hold or neighbour."""
+    sound, around = [], []
+    for part in parts:
+        usable = _prepare(list(part), []).usable
+        sound.append({index: frame for index, frame in usable.items() if geometry.has_sound_cell(frame)})
+        around.append({index: geometry.surroundings(frame) for index, frame in sound[-1].items()})
+    found = []
+    for number in range(1, len(parts)):
+        before = dict(enumerate(frame for part in sound[:number] for frame in part.values()))
+        beside = dict(enumerate(shape for part in around[:number] for shape in part.values()))
+        found.append(repeats.leaks(sound[number], before, around[number], beside))
+    return found
+
+
 def _prepare(frames: list[Atoms], names: list[str]) -> Linted:
     keys = {index: keys_of(frame) for index, frame in enumerate(frames)}
     adopted = {index: adopt(frame, keys[index]) for index, frame in enumerate(frames)}
