@@ -30,8 +30,19 @@ class DataConfig(StrictTable):
     """Share of the training frames of every config_type that is used, for learning curves."""
     split_seed: int = 1
     """Seed of the split and of the share."""
+    split_by: Literal["frame", "config_type", "block"] = "frame"
+    """What is drawn for validation: ``frame``, from every config_type alike; ``config_type``, whole ones; ``block``,
+    ``split_block`` consecutive frames, so that few validation frames neighbour a training frame in time."""
+    split_block: int = 0
+    """Frames of a block."""
 
     def __post_init__(self) -> None:
+        if (self.split_by == "block") != (self.split_block > 0) or self.split_block < 0:
+            raise CardError(
+                'split_block is the number of frames of a block, for split_by "block".', fix="give both or neither."
+            )
+        if self.split_by != "frame" and self.valid:
+            raise CardError("split_by splits nothing where valid names the validation frames.", fix="give either.")
         if not self.sources:
             raise CardError("sources is empty.", fix='name a dataset split, "<dataset>:<split>", or a file.')
         if not 0 < self.valid_fraction < 1 or not 0 < self.train_fraction <= 1 or self.split_seed < 0:

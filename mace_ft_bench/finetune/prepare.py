@@ -12,6 +12,7 @@ from mace_ft_bench.calculators.descriptors import compute_descriptors
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, without_duplicates
+from mace_ft_bench.datasets.partition import Grouping, partition
 from mace_ft_bench.datasets.readers.extxyz import frames_of_extxyz
 from mace_ft_bench.datasets.select import environments, farthest_points
 from mace_ft_bench.datasets.split import split_by_group
@@ -48,10 +49,19 @@ def prepare_frames(data: DataConfig, *, mirror: Path | None = None) -> tuple[lis
     isolated = [frame for frame in frames if is_isolated_atom(frame)]  # they give E0s: neither split nor left out
     training = [frame for frame in frames if not is_isolated_atom(frame)]
     if not data.valid:
-        training, validation = split_by_group(training, fraction=data.valid_fraction, seed=data.split_seed)
+        training, validation = _split(training, data)
     if data.train_fraction < 1:
         training = split_by_group(training, fraction=data.train_fraction, seed=data.split_seed)[1]
     return isolated + training, validation
+
+
+def _split(frames: list[Atoms], data: DataConfig) -> tuple[list[Atoms], list[Atoms]]:
+    if data.split_by == "frame":
+        return split_by_group(frames, fraction=data.valid_fraction, seed=data.split_seed)
+    grouping = Grouping(data.split_by, size=data.split_block)
+    fractions = (1 - data.valid_fraction, data.valid_fraction)
+    parts = partition(frames, grouping, fractions, seed=data.split_seed).parts
+    return [frames[index] for index in parts[0]], [frames[index] for index in parts[1]]
 
 
 def replay_frames(strategy: MultiheadReplay, parent: Parent, seed: int, *, mirror: Path | None = None) -> list[Atoms]:

@@ -19,6 +19,7 @@ from mace_ft_bench.finetune.prepare import prepare_frames
 from .conftest import copper
 
 TEST_SEEDS = (3, 7)
+EARLIER = [4, 5, 16, 17, 28, 29, 34, 39]
 
 
 @pytest.fixture
@@ -136,3 +137,39 @@ def test_frames_behind_an_empty_line_are_not_lost_in_silence(recipe, tmp_path):
     path.write_text(f"{text}\n{text}", encoding="utf-8")
     with pytest.raises(DataError, match="goes on after an empty line behind 4 frames"):
         prepare_frames(recipe(data={"sources": [str(path)], "exclude": []}).data)
+
+
+@pytest.fixture
+def hot_and_cold(tmp_path):
+    """Return a file of two runs of 20 frames."""
+    frames = [copper(seed, config_type="hot" if seed < 20 else "cold") for seed in range(40)]
+    write_extxyz(frames, tmp_path / "mine.xyz")
+    return {"sources": [str(tmp_path / "mine.xyz")], "exclude": []}
+
+
+def places(frames):
+    """Return which of the 40 frames these are."""
+    return [next(seed for seed in range(40) if is_same_frame(frame, copper(seed))) for frame in frames]
+
+
+def test_blocks_of_time_validate(recipe, hot_and_cold):
+    data = recipe(data=hot_and_cold | {"split_by": "block", "split_block": 5, "valid_fraction": 0.25}).data
+    training, validation = prepare_frames(data)
+    assert sorted(places(training) + places(validation)) == list(range(40))
+    blocks = {place // 5 for place in places(validation)}
+    assert sorted(places(validation)) == sorted(5 * block + step for block in blocks for step in range(5))
+    assert {block < 4 for block in blocks} == {True, False}  # hot and cold
+    assert prepare_frames(data)[1] == validation
+
+
+def test_whole_groups_validate(recipe, hot_and_cold):
+    data = recipe(data=hot_and_cold | {"split_by": "config_type", "valid_fraction": 0.4}).data
+    training, validation = prepare_frames(data)
+    assert {len(count_groups(training)), len(count_groups(validation))} == {1}
+    assert len(validation) == 20
+
+
+def test_the_split_by_frame_is_what_it_was(recipe, hot_and_cold):
+    """Runs of earlier releases resume only if their frames are the same."""
+    _, validation = prepare_frames(recipe(data=hot_and_cold | {"valid_fraction": 0.2, "split_seed": 1}).data)
+    assert places(validation) == EARLIER

@@ -112,13 +112,16 @@ def print_findings(findings: list[Finding], names: list[str]) -> None:
 
     if not findings:
         return
-    table = Table("", "check", "what", "frames", "to fix", show_lines=True)
+    table = Table(show_lines=True)
+    table.add_column("")
+    table.add_column("check", no_wrap=True)
+    table.add_column("what, and what to do", overflow="fold", ratio=3)
+    table.add_column("frames", overflow="fold", ratio=1)
     for finding in findings:
         table.add_row(
             f"[{_COLOURS[finding.severity]}]{finding.severity}[/]",
             escape(finding.check),
-            escape(finding.message),
+            escape(f"{finding.message}\nTo fix: {finding.fix}"),
             escape(f"{len(finding.frames)}: {named(finding.frames, names)}" if finding.frames else "all"),
-            escape(finding.fix),
         )
     console().print(table)

@@ -28,6 +28,8 @@ _CONFLICT_FORCE = 0.1
 """The same of sorted force norms [eV/Angstrom]."""
 _TRAJECTORY = 0.5
 """Distance to the nearest frame, as a share of that to others, from which frames neighbour in time."""
+_STEP_A = 0.5
+"""Distance beyond which atoms have moved on or are in another order [Angstrom]."""
 _FEWEST = 8
 _MOST = 150
 """Frames of the own set from which the usual distance is taken."""
@@ -154,7 +156,7 @@ def _neighbours_in_time(frames: Frames, joined: Frames, offset: int) -> list[int
         across = rms_displacements([frames[index] for index in own], [joined[index] for index in other])
         for row, index in zip(across, own, strict=True):
             usual = _usual(frames, joined, index, (own, other), row)
-            if usual is not None and row.min() < _TRAJECTORY * usual:
+            if usual is not None and row.min() < min(_STEP_A, _TRAJECTORY * usual):
                 near.append(index)
     return sorted(near)
 
