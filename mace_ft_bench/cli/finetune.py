@@ -6,23 +6,43 @@ import contextlib
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.data import Mirror
+from mace_ft_bench.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mace_ft_bench.finetune.export import Export
     from mace_ft_bench.finetune.objective import EpochErrors
+    from mace_ft_bench.finetune.train import Frames
 
 
+class _RecipeFirst(TyperGroup):
+    """A group whose first word may be a recipe: ``mfb finetune mine.toml`` is ``mfb finetune train mine.toml``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's copy of it
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["train", *args]
+        return [*super().parse_args(ctx, args)]
+
+
+app = typer.Typer(
+    help="Train by a recipe, or write one: `mfb finetune RECIPE`, `mfb finetune init`.",
+    cls=_RecipeFirst,
+    no_args_is_help=True,
+)
+
+
+@app.command("train")
 def finetune(
     recipe: Annotated[Path, typer.Argument(help="A recipe (TOML).", exists=True, dir_okay=False)],
     *,
@@ -30,8 +50,10 @@ def finetune(
     mirror: Mirror = None,
     trust: Annotated[bool, typer.Option("--trust", help="Allow a parent that is a pickled .model file.")] = False,
 ) -> None:
-    """Train by a recipe; run it again to resume. Writes <name>.safetensors and a draft model card."""
+    """Train by a recipe (`mfb finetune RECIPE`), or resume; writes <name>.safetensors and a draft model card."""
     from mace_ft_bench.finetune import config, export, train  # noqa: PLC0415 - imports torch and mace
+    from mace_ft_bench.finetune.advice import advise  # noqa: PLC0415 - as above
+    from mace_ft_bench.finetune.frames_summary import summarise_frames  # noqa: PLC0415 - as above
 
     loaded = config.load_recipe(recipe)
     folder = out or Path("runs") / loaded.name
@@ -50,9 +72,39 @@ def finetune(
                 f"S {_number(errors.stress_rmse_mev_per_a3, 2)} meV/Å³"
             )
 
-        trained = train.train(loaded, folder, mirror=mirror, trust=trust, on_errors=show)
+        def warn(frames: Frames) -> None:
+            for advice in advise(loaded, summarise_frames(frames.training)):
+                progress.print(f"[yellow]warning:[/] {escape(advice)}", soft_wrap=True, highlight=False)
+
+        trained = train.train(loaded, folder, mirror=mirror, trust=trust, on_errors=show, on_frames=warn)
         progress.update(task, completed=loaded.optimiser.max_epochs)
     _print_export(export.export(loaded, trained, folder))
+
+
+@app.command("init")
+def init(
+    sources: Annotated[list[str], typer.Argument(help="Extended XYZ files, <dataset> or <dataset>:<split>.")],
+    *,
+    parent: Annotated[str, typer.Option(help="Name or file of the model to start from.")],
+    out: Annotated[Path, typer.Option(help="Recipe to write (TOML); its name is that of the model.")],
+    parent_head: Annotated[str, typer.Option(help="Head of the parent, where it has several.")] = "",
+    mirror: Mirror = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Allow a parent that is a pickled .model file.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the recipe if it exists.")] = False,
+) -> None:
+    """Look at frames, and write a commented recipe to start from."""
+    from mace_ft_bench.finetune.starting_recipe import write_starting_recipe  # noqa: PLC0415 - imports torch and mace
+
+    if out.suffix != ".toml":
+        raise DataError(f"{out} would hold a recipe.", fix="name it *.toml.")
+    if not out.parent.is_dir():
+        raise DataError(f"The folder {out.parent} does not exist.", fix="make it.")
+    if out.exists() and not overwrite:
+        raise DataError(f"{out} exists.", fix="choose another name, or pass --overwrite.")
+    advices = write_starting_recipe(out, sources, (parent, parent_head), mirror=mirror, trust=trust)
+    for advice in advices:
+        console().print(f"[yellow]warning:[/] {escape(advice)}", soft_wrap=True, highlight=False)
+    console().print(f"{out}: read it, then `mfb finetune {out}`", soft_wrap=True, markup=False, highlight=False)
 
 
 @contextlib.contextmanager

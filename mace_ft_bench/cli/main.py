@@ -20,13 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("cases")(cases.cases)
-app.command("finetune")(finetune.finetune)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("timing")(timing.timing)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(finetune.app, name="finetune")
 
 
 def _print_version(value: bool) -> None:

@@ -58,13 +58,14 @@ class Trained:
     """By stage the epoch of that model; -1 where no epoch was better than the start."""
 
 
-def train(
+def train(  # noqa: PLR0913 - two of them report
     config: FinetuneConfig,
     folder: Path,
     *,
     mirror: Path | None = None,
     trust: bool = False,
     on_errors: Callable[[EpochErrors], None] | None = None,
+    on_frames: Callable[[Frames], None] | None = None,
 ) -> Trained:
     """Train, or resume an interrupted run of the same recipe exactly where its last validation left it.
 
@@ -81,6 +82,8 @@ def train(
         Allow a parent that must be unpickled.
     on_errors
         Called with the errors of every validation, also those of the part of the run that lies behind.
+    on_frames
+        Called with the frames before training starts.
 
     Raises
     ------
@@ -95,6 +98,8 @@ def train(
     with locked(folder):
         parent = _parent(config, trust=trust)
         frames = _load(config, parent, mirror)
+        if on_frames:
+            on_frames(frames)
         parts = {"train": frames.training, "valid": frames.validation}
         claim(
             folder,

@@ -1,0 +1,85 @@
+"""What has to be known of frames to choose a recipe for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, STRESS
+from mace_ft_bench.datasets.lint.displacement import rms_displacements, same_atoms
+from mace_ft_bench.finetune.e0s import is_isolated_atom
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+LABELS = (ENERGY, FORCES, STRESS)
+_FEWEST = 16
+"""Frames of a group from which their order in time can be told."""
+_MOST = 200
+_CORRELATED = 0.6
+"""Distance of consecutive frames, as a share of that of any two, from which they neighbour in time."""
+
+
+@dataclass(frozen=True)
+class FramesSummary:
+    """Frames in numbers."""
+
+    frames: int
+    """Frames of several atoms, and bulk crystals of one."""
+    median_atoms: int
+    groups: dict[str, int]
+    """Frames per config_type."""
+    labels: dict[str, int]
+    """Frames with each label."""
+    elements: tuple[str, ...]
+    independent_compositions: int
+    """Rank of the compositions."""
+    isolated: tuple[str, ...]
+    """Elements of which there is an isolated atom with an energy."""
+    largest_energy_ev_per_atom: float
+    """Largest absolute energy per atom [eV/atom], zero without energies."""
+    in_time: dict[str, int]
+    """Groups whose frames follow one another in time, and how many frames they have."""
+
+
+def summarise_frames(frames: Sequence[Atoms]) -> FramesSummary:
+    """Return the numbers that a recipe depends on."""
+    isolated = [frame for frame in frames if is_isolated_atom(frame)]
+    usual = [frame for frame in frames if not is_isolated_atom(frame)]
+    elements = sorted({str(symbol) for frame in frames for symbol in set(frame.symbols)})
+    energies = [abs(frame.info[ENERGY]) / len(frame) for frame in usual if ENERGY in frame.info]
+    return FramesSummary(
+        frames=len(usual),
+        median_atoms=int(np.median([len(frame) for frame in usual])) if usual else 0,
+        groups=dict(sorted(Counter(str(frame.info.get(CONFIG_TYPE, "")) for frame in usual).items())),
+        labels={label: sum(label in frame.info or label in frame.arrays for frame in usual) for label in LABELS},
+        elements=tuple(elements),
+        independent_compositions=_rank(usual, elements),
+        isolated=tuple(sorted({str(frame.symbols[0]) for frame in isolated})),
+        largest_energy_ev_per_atom=float(max(energies, default=0.0)),
+        in_time=_in_time(usual),
+    )
+
+
+def _rank(frames: Sequence[Atoms], elements: Sequence[str]) -> int:
+    shares = [[frame.symbols.count(symbol) / len(frame) for symbol in elements] for frame in frames]
+    return int(np.linalg.matrix_rank(np.array(shares), tol=1e-6)) if shares else 0
+
+
+def _in_time(frames: Sequence[Atoms]) -> dict[str, int]:
+    """Compare, in every group, the distance of consecutive frames with that of any two."""
+    found: Counter[str] = Counter()
+    for members in same_atoms(dict(enumerate(frames)), by_group=True):
+        if len(members) < _FEWEST or len(frames[members[0]]) == 1:
+            continue
+        some = [frames[index] for index in members[:_MOST]]
+        apart = rms_displacements(some, some)
+        usual = float(np.median(apart[np.triu_indices(len(some), 1)]))
+        if float(np.median(np.diag(apart, 1))) < _CORRELATED * usual:
+            found[str(some[0].info.get(CONFIG_TYPE, ""))] += len(members)
+    return dict(sorted(found.items()))
