@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from mace_ft_bench._version import __version__
-from mace_ft_bench.cli import cases, data, doctor, finetune, models, report, run, timing
+from mace_ft_bench.cli import cases, data, doctor, finetune, models, report, run, timing, validate
 from mace_ft_bench.cli.console import error_console
 from mace_ft_bench.errors import MaceFtBenchError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("cases")(cases.cases)
+app.command("validate")(validate.validate)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("report")(report.report)

@@ -39,6 +39,7 @@ QUANTITIES = ("energy", "energy_relative", "forces", "stress")
 _SCATTER = 1e-9
 """Standard deviation of labels [meV or GPa] that is rounding: nothing is relative to it."""
 _DRAWS = 1000
+_FEWEST_FRAMES = 5
 _INTERVAL_PERCENT = (2.5, 97.5)
 
 
@@ -201,7 +202,8 @@ def change_interval(mine: Pairs, theirs: Pairs, *, seed: int = 0) -> list[float]
     """Return the 95 % interval of the change of the RMSE [%] by a bootstrap over frames.
 
     Both models are drawn with the same frames (doi 10.1201/9780429246593). Frames count as independent,
-    which those of one trajectory are not: the true interval is then wider. None for fewer than two frames.
+    which those of one trajectory are not: the true interval is then wider. None for fewer than five frames, of which
+    even unanimous ones may be chance.
 
     Parameters
     ----------
@@ -217,7 +219,7 @@ def change_interval(mine: Pairs, theirs: Pairs, *, seed: int = 0) -> list[float]
             if own is not None and other is not None
         ]
     )
-    if len(squares) < 2:  # noqa: PLR2004 - one frame says nothing about others
+    if len(squares) < _FEWEST_FRAMES:
         return None
     generator = np.random.default_rng(seed)
     sums = np.array([squares[generator.integers(len(squares), size=len(squares))].sum(axis=0) for _ in range(_DRAWS)])

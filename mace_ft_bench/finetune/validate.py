@@ -25,6 +25,7 @@ from mace_ft_bench.finetune.validation_split import (
     predict,
     split_entry,
 )
+from mace_ft_bench.units import EV_PER_A3_IN_GPA, MEV
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mace_ft_bench.finetune.compared_models import ComparedModel
     from mace_ft_bench.finetune.finished_run import FinishedRun
     from mace_ft_bench.finetune.label_errors import Array
+    from mace_ft_bench.finetune.objective import EpochErrors
     from mace_ft_bench.properties.base import Evaluation
 
 MADE_BY = "mfb validate"
@@ -170,7 +172,7 @@ def _head(run: FinishedRun, tuned: ComparedModel) -> dict[str, Any]:
         "model": _described(tuned) | {"file": run.weights.name, "dtype": "float64"},
         "parent": None,
         "training": {
-            "stages": {name: [asdict(errors) for errors in part] for name, part in run.stages.items()},
+            "stages": {name: [_epoch(errors) for errors in part] for name, part in run.stages.items()},
             "best_epochs": {name: best_of(part).epoch for name, part in run.stages.items()},
             "chosen": run.chosen,
             "best_epoch": run.best_epoch,
@@ -180,6 +182,13 @@ def _head(run: FinishedRun, tuned: ComparedModel) -> dict[str, Any]:
         "forgetting": [],
         "versions": _versions(),
     }
+
+
+def _epoch(errors: EpochErrors) -> dict[str, float | None]:
+    """Return the errors of an epoch, the stress in the unit of all others."""
+    found = asdict(errors)
+    stress = found.pop("stress_rmse_mev_per_a3")
+    return found | {"stress_rmse_gpa": None if stress is None else stress / MEV * EV_PER_A3_IN_GPA}
 
 
 def _described(model: ComparedModel) -> dict[str, Any]:
