@@ -21,8 +21,12 @@ LABELS = (ENERGY, FORCES, STRESS)
 _FEWEST = 16
 """Frames of a group from which their order in time can be told."""
 _MOST = 200
-_CORRELATED = 0.6
-"""Distance of consecutive frames, as a share of that of any two, from which they neighbour in time."""
+_LATER = 4
+"""Frames after which neighbours in time have moved on."""
+_STEP_A = 1.0
+"""Distance beyond which a later frame is of another trajectory [Angstrom]."""
+_CORRELATED = 0.85
+"""Distance of consecutive frames, as a share of that to a later one, from which they neighbour in time."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,18 @@ def _rank(frames: Sequence[Atoms], elements: Sequence[str]) -> int:
 
 
 def _in_time(frames: Sequence[Atoms]) -> dict[str, int]:
-    """Compare, in every group, the distance of consecutive frames with that of any two."""
+    """Find groups in which the next frame is nearer than a later one.
+
+    Comparing with any two frames would also name snapshots that are independent, but ordered by temperature.
+    """
     found: Counter[str] = Counter()
     for members in same_atoms(dict(enumerate(frames)), by_group=True):
         if len(members) < _FEWEST or len(frames[members[0]]) == 1:
             continue
         some = [frames[index] for index in members[:_MOST]]
         apart = rms_displacements(some, some)
-        usual = float(np.median(apart[np.triu_indices(len(some), 1)]))
-        if float(np.median(np.diag(apart, 1))) < _CORRELATED * usual:
+        following, later = np.diag(apart, 1)[: len(some) - _LATER], np.diag(apart, _LATER)
+        moving = (later > 1e-6) & (later < _STEP_A)  # noqa: PLR2004 - [Å], frames that differ by their cell only
+        if moving.sum() >= _FEWEST // 2 and float(np.median(following[moving] / later[moving])) < _CORRELATED:
             found[str(some[0].info.get(CONFIG_TYPE, ""))] += len(members)
     return dict(sorted(found.items()))
