@@ -134,3 +134,19 @@ def convert(
             f"Cannot convert {source.suffix} to {target.suffix}.", fix="convert .model to .safetensors, or back."
         )
     console().print(f"wrote {target}", soft_wrap=True, markup=False)
+
+
+@app.command("export")
+def export(
+    model: Annotated[str, typer.Argument(help="Name of a MACE model, or a .safetensors or .model file.")],
+    *,
+    kind: Annotated[str, typer.Option("--format", help="mace (a pickle) or torchscript.")],
+    out: Annotated[Path, typer.Option(help="The file to write; must not exist.")],
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64 (default: as the weights are).")] = None,
+    trust: Trust = False,
+) -> None:
+    """Write a model for other programs: mace's own tools and calculator, or TorchScript."""
+    from mace_ft_bench.zoo.export_formats import export_model  # noqa: PLC0415 - imports torch and mace
+
+    written = export_model(model, out, kind=kind, dtype=dtype, trust=trust)
+    console().print(f"wrote {written}", soft_wrap=True, markup=False)
