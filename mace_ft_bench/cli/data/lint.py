@@ -47,7 +47,7 @@ def lint(
     others, _ = read_sources(against or [], mirror=mirror)
     with error_console().status("reading") as status:
         linted = lint_frames(frames, names, against=others, on_check=lambda step: status.update(f"{step} ..."))
-    changes = _repair(linted, out) if out is not None else []
+    changes = _repair(linted, out) if out is not None else {}
     if json:
         print_json(_plain(linted, out, changes))
     else:
@@ -62,16 +62,16 @@ def exit_code(findings: list[Finding], *, strict: bool) -> int:
     return {"error": 2, "warning": int(strict)}.get(worst(findings) or "", 0)
 
 
-def _repair(linted: Linted, out: Path) -> list[str]:
+def _repair(linted: Linted, out: Path) -> dict[str, list[int]]:
     from mace_ft_bench.datasets.exact_extxyz import write_exact  # noqa: PLC0415 - imports ASE's formats
     from mace_ft_bench.datasets.lint.fix import repair  # noqa: PLC0415 - beside its use
 
     frames, changes = repair(linted)
     write_exact(frames, out)
-    return [*changes, f"{len(frames)} of {len(linted.frames)} frames written to {out}"]
+    return changes
 
 
-def _plain(linted: Linted, out: Path | None, changes: list[str]) -> dict[str, Any]:
+def _plain(linted: Linted, out: Path | None, changes: dict[str, list[int]]) -> dict[str, Any]:
     from dataclasses import asdict  # noqa: PLC0415 - used here only
 
     findings = [
@@ -80,24 +80,26 @@ def _plain(linted: Linted, out: Path | None, changes: list[str]) -> dict[str, An
     return {"frames": len(linted.frames), "findings": findings, "out": out, "changes": changes}
 
 
-def _print(linted: Linted, out: Path | None, changes: list[str]) -> None:
+def _print(linted: Linted, out: Path | None, changes: dict[str, list[int]]) -> None:
+    from mace_ft_bench.datasets.lint.finding import named  # noqa: PLC0415 - beside its use
+
     print_findings(linted.findings, linted.names)
     counts = {kind: sum(finding.severity == kind for finding in linted.findings) for kind in _COLOURS}
-    console().print(
-        f"{len(linted.frames)} frames; errors: {counts['error']}, warnings: {counts['warning']}, "
-        f"remarks: {counts['info']}",
-        highlight=False,
-    )
-    for change in changes:
-        console().print(change, soft_wrap=True, markup=False, highlight=False)
-    stress = _stress_left(linted) if out is not None else []
-    if stress:
-        console().print(
-            f"{', '.join(stress)} stays as it is: its convention has to be named (mfb data convert).",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
+    lines = [
+        (
+            f"{len(linted.frames)} frames; errors: {counts['error']}, warnings: {counts['warning']}, "
+            f"remarks: {counts['info']}"
         )
+    ]
+    if out is not None:
+        lines += [f"{text}: {len(frames)} ({named(frames, linted.names)})" for text, frames in changes.items()]
+        lines += [
+            f"{name} stays as it is: its convention has to be named (mfb data convert)" for name in _stress_left(linted)
+        ]
+        dropped = sum(len(frames) for text, frames in changes.items() if text.startswith("dropped"))
+        lines.append(f"{len(linted.frames) - dropped} of {len(linted.frames)} frames written to {out}")
+    for line in lines:
+        console().print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _stress_left(linted: Linted) -> list[str]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mace_ft_bench.datasets.lint.run import Linted
 
 
-def repair(linted: Linted) -> tuple[list[Atoms], list[str]]:
-    """Return the repaired frames, and what was done to which, in words.
+def repair(linted: Linted) -> tuple[list[Atoms], dict[str, list[int]]]:
+    """Return the repaired frames, and what was done, in words, to which frames.
 
     Frames with NaN and exact repetitions are dropped; energies and forces under one other recognised name are renamed;
     placeholder forces are removed. A stress under another name stays as it is, since its convention is not known.
@@ -29,18 +29,19 @@ def repair(linted: Linted) -> tuple[list[Atoms], list[str]]:
     finite = {index: frame for index, frame in linted.usable.items() if index not in dropped}
     dropped |= dict.fromkeys(sorted(exact_repeats(finite)), "dropped: it repeats an earlier frame exactly")
     zeros = set(placeholders(linted.usable))
-    kept, told = [], []
+    kept: list[Atoms] = []
+    told: dict[str, list[int]] = {}
     for index, frame in enumerate(linted.frames):
         if index in dropped:
-            told.append(f"{linted.names[index]}: {dropped[index]}")
+            told.setdefault(dropped[index], []).append(index)
             continue
         repaired, words = _renamed(frame, linted, index)
         if index in zeros and FORCES in repaired.arrays:
             del repaired.arrays[FORCES]
             words.append(f"{FORCES} removed: all zero")
         kept.append(repaired)
-        if words:
-            told.append(f"{linted.names[index]}: {', '.join(words)}")
+        for word in words:
+            told.setdefault(word, []).append(index)
     return kept, told
 
 
