@@ -7,7 +7,7 @@ normalisation conventions; what is not understood is refused, and the model is t
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -35,10 +35,13 @@ INTERACTIONS = {
 }
 
 
-class Mixing(NamedTuple):
+Kind = TypeVar("Kind", np.ndarray, torch.Tensor)
+
+
+class Mixing(NamedTuple, Generic[Kind]):
     """Channel matrices of an equivariant linear map, forward or transposed."""
 
-    matrices: np.ndarray
+    matrices: Kind
     """(..., blocks, C, C)."""
     block: np.ndarray
     """Matrix of each input component."""
@@ -60,19 +63,57 @@ class Links(NamedTuple):
     link_value: np.ndarray
 
 
+class Monomials(NamedTuple):
+    """The symmetric contractions of a product basis, written out."""
+
+    indices: np.ndarray
+    """Target and three factors (4, T); the constant component fills up where there are fewer."""
+    parts: list[tuple[int, int, torch.Tensor]]
+    """Contraction, order and coefficients (terms, paths), one after the other along T."""
+
+
+class Pattern(NamedTuple):
+    """What of a layer does not depend on its weights."""
+
+    links: Links
+    monomials: Monomials
+    agnostic: bool
+    """Whether the product is the same for all elements."""
+    density: bool
+
+
+class LayerWeights(NamedTuple):
+    """What of a layer depends on its weights."""
+
+    up: Mixing[torch.Tensor]
+    mixing: Mixing[torch.Tensor]
+    product: torch.Tensor
+    """(Z, T, C)."""
+    linear: Mixing[torch.Tensor]
+    skip: Mixing[torch.Tensor]
+
+
+class Weights(NamedTuple):
+    """What of a model depends on its weights, without radial functions and readouts."""
+
+    embedding: torch.Tensor
+    """(Z, C)."""
+    layers: list[LayerWeights]
+
+
 class Layer(NamedTuple):
     """One interaction with its product; the entries are what the kernels take, forward and backward."""
 
-    up: Mixing
+    up: Mixing[np.ndarray]
     """Mixes what is sent."""
-    up_back: Mixing
+    up_back: Mixing[np.ndarray]
     links: Links
-    mixing: Mixing
-    mixing_back: Mixing
+    mixing: Mixing[np.ndarray]
+    mixing_back: Mixing[np.ndarray]
     product: tuple[Any, ...]
     product_back: tuple[Any, ...]
-    skip: Mixing
-    skip_back: Mixing
+    skip: Mixing[np.ndarray]
+    skip_back: Mixing[np.ndarray]
     density: bool
     """Whether messages are divided by the density of neighbours plus one."""
     size: int
@@ -132,36 +173,74 @@ def read_tables(model: Any) -> Tables:  # noqa: ANN401 - a ScaleShiftMACE
     """Return the tables of a model that :func:`refusal` accepts, in the dtype of the model."""
     dtype = next(model.parameters()).dtype
     with default_dtype(dtype), torch.no_grad():
-        elements = torch.eye(len(model.atomic_numbers), dtype=dtype)
-        embedding = _numpy(model.node_embedding(elements))[:, None, :].copy()
-        layers = [_layer(model, index) for index in range(len(_modules(model.interactions)))]
+        patterns = read_patterns(model)
+        weights = read_weights(model, patterns)
+    return make_tables(model, patterns, weights, Radials(model))
+
+
+def make_tables(model: Any, patterns: list[Pattern], weights: Weights, radials: Radials) -> Tables:  # noqa: ANN401 - a ScaleShiftMACE
+    """Put the tables together from what does and what does not depend on the weights of the model."""
     harmonics = model.interactions[0].edge_attrs_irreps
-    return Tables(
-        float(model.r_max), embedding, lift(harmonics.lmax, _dtype(dtype)), harmonics.dim, layers, Radials(model)
-    )
+    elements = len(weights.embedding)
+    layers = [_layer(*item, elements) for item in zip(patterns, weights.layers, strict=True)]
+    embedding = np.ascontiguousarray(_numpy(weights.embedding)[:, None, :])
+    lifted = lift(harmonics.lmax, embedding.dtype)
+    return Tables(float(model.r_max), embedding, lifted, harmonics.dim, layers, radials)
 
 
-def _layer(model: Any, index: int) -> Layer:  # noqa: ANN401 - a ScaleShiftMACE
-    interaction, block = model.interactions[index], model.products[index]
-    up = _mixing(interaction.linear_up, interaction.node_feats_irreps, interaction.edge_irreps)
-    mixing = _message_mixing(interaction)
-    terms = _contraction(block.symmetric_contractions, agnostic=bool(getattr(block, "use_agnostic_product", False)))
-    linear = _mixing(block.linear, block.linear.irreps_in, block.linear.irreps_out)
-    skip = _skip(interaction, residual=block.use_sc and _is_residual(interaction))
+def read_patterns(model: Any) -> list[Pattern]:  # noqa: ANN401 - a ScaleShiftMACE
+    """Return what couples with what in every layer."""
+    return [
+        Pattern(
+            links=_links(interaction.conv_tp, torch.get_default_dtype()),
+            monomials=_monomials(block.symmetric_contractions),
+            agnostic=bool(getattr(block, "use_agnostic_product", False)),
+            density=has_density(interaction),
+        )
+        for interaction, block in zip(model.interactions, model.products, strict=True)
+    ]
+
+
+def read_weights(model: Any, patterns: list[Pattern]) -> Weights:  # noqa: ANN401 - a ScaleShiftMACE
+    """Return the tables that depend on the weights of the model, radial functions aside, as differentiable tensors."""
+    elements = torch.eye(len(model.atomic_numbers), dtype=torch.get_default_dtype())
+    layers = []
+    for interaction, block, pattern in zip(model.interactions, model.products, patterns, strict=True):
+        layers.append(
+            LayerWeights(
+                up=_mixing(interaction.linear_up, interaction.node_feats_irreps, interaction.edge_irreps),
+                mixing=_message_mixing(interaction),
+                product=_product_weights(block.symmetric_contractions, pattern.monomials),
+                linear=_mixing(block.linear, block.linear.irreps_in, block.linear.irreps_out),
+                skip=_skip(interaction, residual=block.use_sc and _is_residual(interaction)),
+            )
+        )
+    return Weights(model.node_embedding(elements), layers)
+
+
+def _layer(pattern: Pattern, weights: LayerWeights, elements: int) -> Layer:
+    up, mixing, linear, skip = (_as_arrays(item) for item in (weights.up, weights.mixing, weights.linear, weights.skip))
+    product = np.ascontiguousarray(_numpy(weights.product))
+    rows = np.zeros(elements, dtype=np.int64) if pattern.agnostic else np.arange(elements)
+    terms = (pattern.monomials.indices, product, rows)
     return Layer(
         up=up,
         up_back=_transposed(up),
-        links=_links(interaction.conv_tp, torch.get_default_dtype()),
+        links=pattern.links,
         mixing=mixing,
         mixing_back=_transposed(mixing),
         product=(*terms, *linear[:2]),
         product_back=(*terms, *_transposed(linear)[:2]),
         skip=skip,
         skip_back=_transposed(skip),
-        density=has_density(interaction),
+        density=pattern.density,
         size=int(mixing.target.max()) + 2,
         hidden=linear.block.size,
     )
+
+
+def _as_arrays(mixing: Mixing[torch.Tensor]) -> Mixing[np.ndarray]:
+    return Mixing(np.ascontiguousarray(_numpy(mixing.matrices)), mixing.block, mixing.target)
 
 
 def _blocks(irreps: o3.Irreps) -> Iterator[tuple[int, o3.Irrep, int, int]]:
@@ -173,9 +252,11 @@ def _blocks(irreps: o3.Irreps) -> Iterator[tuple[int, o3.Irrep, int, int]]:
         component += ir.dim
 
 
-def _mixing(function: Callable[[torch.Tensor], torch.Tensor], irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> Mixing:
+def _mixing(
+    function: Callable[[torch.Tensor], torch.Tensor], irreps_in: o3.Irreps, irreps_out: o3.Irreps
+) -> Mixing[torch.Tensor]:
     """Read the channel matrices of an equivariant linear map; input irreps without an output must come last."""
-    matrices: list[np.ndarray] = []
+    matrices: list[torch.Tensor] = []
     block: list[int] = []
     target: list[int] = []
     outputs = {ir: (column, component) for _, ir, column, component in _blocks(irreps_out)}
@@ -185,17 +266,17 @@ def _mixing(function: Callable[[torch.Tensor], torch.Tensor], irreps_in: o3.Irre
         probe = torch.zeros(mul, irreps_in.dim, dtype=torch.get_default_dtype())
         probe[torch.arange(mul), column + torch.arange(mul) * ir.dim] = 1
         first, component = outputs[ir]
-        matrices.append(_numpy(function(probe)[:, first : first + mul * ir.dim : ir.dim]))
+        matrices.append(function(probe)[:, first : first + mul * ir.dim : ir.dim])
         block += [len(matrices) - 1] * ir.dim
         target += range(component, component + ir.dim)
-    return Mixing(np.stack(matrices), np.array(block), np.array(target))
+    return Mixing(torch.stack(matrices), np.array(block), np.array(target))
 
 
-def _transposed(mixing: Mixing) -> Mixing:
+def _transposed(mixing: Mixing[np.ndarray]) -> Mixing[np.ndarray]:
     return mixing._replace(matrices=np.ascontiguousarray(np.swapaxes(mixing.matrices, -1, -2)))
 
 
-def _message_mixing(interaction: Any) -> Mixing:  # noqa: ANN401 - a block of mace
+def _message_mixing(interaction: Any) -> Mixing[torch.Tensor]:  # noqa: ANN401 - a block of mace
     """Read linear map, normalisation and (without a residual connection) the map by element: (Z or 1, B, C, C)."""
     neighbours = 1.0 if has_density(interaction) else interaction.avg_num_neighbors
 
@@ -212,26 +293,26 @@ def _message_mixing(interaction: Any) -> Mixing:  # noqa: ANN401 - a block of ma
     return linear._replace(matrices=linear.matrices @ of_block)
 
 
-def _skip(interaction: Any, *, residual: bool) -> Mixing:  # noqa: ANN401 - a block of mace
+def _skip(interaction: Any, *, residual: bool) -> Mixing[torch.Tensor]:  # noqa: ANN401 - a block of mace
     """Read the residual connection by element (Z, B, C, C); without components if there is none."""
     if residual:
         return _selector(interaction.skip_tp)
     width = o3.Irreps(interaction.node_feats_irreps)[0].mul
     nothing = np.zeros(0, dtype=np.int64)
-    return Mixing(np.zeros((1, 1, width, width), dtype=_dtype(torch.get_default_dtype())), nothing, nothing)
+    return Mixing(torch.zeros(1, 1, width, width, dtype=torch.get_default_dtype()), nothing, nothing)
 
 
 def _is_residual(interaction: Any) -> bool:  # noqa: ANN401 - a block of mace
     return "Residual" in type(interaction).__name__
 
 
-def _selector(product: Any) -> Mixing:  # noqa: ANN401 - an e3nn tensor product
+def _selector(product: Any) -> Mixing[torch.Tensor]:  # noqa: ANN401 - an e3nn tensor product
     """Read the channel matrices by element (Z, B, C, C) of a tensor product with the elements.
 
     Its weights are taken as they are, times a factor probed with weights of one: evaluating it for every element takes
     half a minute for a model of 89 elements.
     """
-    matrices: list[np.ndarray] = []
+    matrices: list[torch.Tensor] = []
     block: list[int] = []
     target: list[int] = []
     inputs, outputs = list(_blocks(product.irreps_in1)), list(_blocks(product.irreps_out))
@@ -243,10 +324,10 @@ def _selector(product: Any) -> Mixing:  # noqa: ANN401 - an e3nn tensor product
         probe[0, column] = 1
         factor = product(probe, element, torch.ones_like(product.weight))[0, first]
         weights = factor * product.weight_view_for_instruction(index)
-        matrices.append(_numpy(weights).transpose(1, 0, 2))
+        matrices.append(weights.permute(1, 0, 2))
         block += [len(matrices) - 1] * ir.dim
         target += range(component, component + ir.dim)
-    return Mixing(np.stack(matrices, axis=1), np.array(block), np.array(target))
+    return Mixing(torch.stack(matrices, dim=1), np.array(block), np.array(target))
 
 
 def _links(product: Any, dtype: torch.dtype) -> Links:  # noqa: ANN401 - an e3nn tensor product
@@ -290,35 +371,42 @@ def _starts(lengths: Iterable[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(list(lengths))]).astype(np.int64)
 
 
-def _contraction(contractions: Any, *, agnostic: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: ANN401
-    """Return the monomials (4, T) as target and three factors, their weights (Z, T, C), and the row of each element."""
-    indices, weights = [], []
+def _monomials(contractions: Any) -> Monomials:  # noqa: ANN401 - a block of mace
+    """Write the contractions out as monomials of the message components."""
+    indices: list[tuple[int, ...]] = []
+    parts = []
     target = 0
-    for item in contractions.contractions:
-        components = 1 if item.U_tensors(1).dim() == 2 else len(item.U_tensors(1))  # noqa: PLR2004 - scalars lack the axis
-        for component in range(components):
-            for factors, values in _monomials(item, component, scalar=item.U_tensors(1).dim() == 2):  # noqa: PLR2004
-                indices.append((target, *factors))
-                weights.append(values)
+    for number, item in enumerate(contractions.contractions):
+        scalar = item.U_tensors(1).dim() == 2  # noqa: PLR2004 - scalars lack the axis of components
+        for component in range(1 if scalar else len(item.U_tensors(1))):
+            for order in range(item.correlation, 0, -1):
+                tensor = item.U_tensors(order) if scalar else item.U_tensors(order)[component]
+                factors, coefficients = _summed(_numpy(tensor))
+                constant = tensor.shape[0]
+                padding = (constant,) * (_HIGHEST_CORRELATION - order)
+                indices += [(target, *places, *padding) for places in factors]
+                parts.append((number, order, torch.from_numpy(coefficients).to(tensor)))
             target += 1
-    stacked = np.ascontiguousarray(np.stack(weights, axis=1))
-    rows = np.zeros(1, dtype=np.int64) if agnostic else np.arange(len(stacked))
-    return np.ascontiguousarray(np.array(indices).T), stacked, rows
+    return Monomials(np.ascontiguousarray(np.array(indices).T), parts)
 
 
-def _monomials(item: Any, component: int, *, scalar: bool) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:  # noqa: ANN401
-    """Yield the factors of every monomial, padded by the constant component, and its weights (Z, C)."""
-    constant = len(item.U_tensors(1)) if scalar else item.U_tensors(1).shape[1]
-    for order in range(item.correlation, 0, -1):
-        tensor = _numpy(item.U_tensors(order) if scalar else item.U_tensors(order)[component])
+def _summed(tensor: np.ndarray) -> tuple[list[tuple[int, ...]], np.ndarray]:
+    """Return the different products of factors in a tensor (..., paths), and their coefficients (T, paths)."""
+    summed: dict[tuple[int, ...], np.ndarray] = {}
+    for place in zip(*np.nonzero(np.abs(tensor).max(axis=-1) > _ZERO), strict=True):
+        factors = tuple(sorted(int(k) for k in place))
+        summed[factors] = summed.get(factors, 0) + tensor[place]
+    return list(summed), np.array([*summed.values()]).reshape(-1, tensor.shape[-1])
+
+
+def _product_weights(contractions: Any, monomials: Monomials) -> torch.Tensor:  # noqa: ANN401 - a block of mace
+    """Return the weights of the monomials (Z, T, C)."""
+    weights = []
+    for number, order, coefficients in monomials.parts:
+        item = contractions.contractions[number]
         paths = item.weights_max if order == item.correlation else item.weights[item.correlation - 1 - order]
-        summed: dict[tuple[int, ...], np.ndarray] = {}
-        for place in zip(*np.nonzero(np.abs(tensor).max(axis=-1) > _ZERO), strict=True):
-            factors = tuple(sorted(int(k) for k in place))
-            summed[factors] = summed.get(factors, 0) + tensor[place]
-        for factors, coefficients in summed.items():
-            padded = factors + (constant,) * (_HIGHEST_CORRELATION - order)
-            yield padded, np.einsum("p,zpc->zc", coefficients, _numpy(paths)).astype(tensor.dtype)
+        weights.append(torch.einsum("tp,zpc->ztc", coefficients, paths))
+    return torch.cat(weights, dim=1)
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
