@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SAME_SHAPE = 2e-6
 """Relative difference of fingerprints up to which two structures are one."""
 _ENERGY_EV = 1e-4
+"""Difference of energies [eV], and of volumes per atom [Angstrom^3], that rounding makes."""
 _CONFLICT_EV = 0.005
 """Difference of energies per atom of one structure that no convergence explains [eV/atom]."""
 _CONFLICT_FORCE = 0.1
@@ -31,6 +32,7 @@ _TRAJECTORY = 0.5
 _STEP_A = 0.5
 """Distance beyond which atoms have moved on or are in another order [Angstrom]."""
 _FEWEST = 8
+"""Frames of a group from which something is usual."""
 _MOST = 150
 """Frames of the own set from which the usual distance is taken."""
 
@@ -155,8 +157,8 @@ def _neighbours_in_time(frames: Frames, joined: Frames, offset: int) -> list[int
             continue
         across = rms_displacements([frames[index] for index in own], [joined[index] for index in other])
         for row, index in zip(across, own, strict=True):
-            usual = _usual(frames, joined, index, (own, other), row)
-            if usual is not None and row.min() < min(_STEP_A, _TRAJECTORY * usual):
+            usual = _usual(frames, joined, index, (own, other), row) if row.min() < _STEP_A else None
+            if usual is not None and row.min() < _TRAJECTORY * usual:
                 near.append(index)
     return sorted(near)
 

@@ -31,15 +31,19 @@ _FAR_A = 0.25
 _FARTHEST_A = 0.5
 """The same of any one atom."""
 _STRAIN = 0.06
+"""Strain beyond which third order counts."""
 _BOND_A = 3.0
+"""Length that turns a strain into a displacement [Angstrom]."""
 _NEAREST = 3
 """Frames that a frame is compared with."""
 _LARGEST_MATRIX = 400
 """Frames of which all pairs are measured; of more, those near in the file are taken."""
 _FEWEST_PAIRS = 10
+"""Pairs from which a group is judged."""
 _BEYOND = 6.0
 """Usual mismatches from which a frame is named."""
 _MISMATCH_EV = 0.05
+"""Mismatch of a pair that is never named [eV]."""
 _SHARE = 0.2
 """Least work of forces, as a share of the differences of energies, for saying that it explains them not."""
 _SIGNIFICANCE = 5.0
@@ -250,7 +254,7 @@ def _wrong_forces(pairs: Pairs, energy: np.ndarray, where: str) -> Finding | Non
 
 
 def _foreign_labels(pairs: Pairs, rest: np.ndarray, where: str) -> list[Finding]:
-    """Name frames all of whose pairs miss by far more than usual."""
+    """Name frames most of whose pairs miss by far more than usual."""
     if len(rest) < _FEWEST_PAIRS:
         return []
     third = np.maximum(pairs.reach, 1e-12) ** 1.5  # the order that the work leaves out
@@ -277,7 +281,10 @@ def _worst_frames(members: np.ndarray, excess: np.ndarray) -> list[int]:
     named: list[int] = []
     while True:
         left = ~np.isin(members, named).any(axis=1)
-        scores = {int(frame): excess[left & (members == frame).any(axis=1)] for frame in np.unique(members[left])}
+        scores = {
+            int(frame): excess[left & (members == frame).any(axis=1)]
+            for frame in np.unique(members[left & (excess > 1)])
+        }
         medians = {frame: float(np.median(own)) for frame, own in scores.items() if len(own) > 1}
         frame = max(medians, key=lambda frame: medians[frame], default=None)
         if frame is None or medians[frame] < 1:

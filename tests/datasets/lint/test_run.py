@@ -409,6 +409,24 @@ def test_neighbours_in_time_leak_and_distant_frames_do_not():
     assert not lint(far[::2], against=far[1::2])
 
 
+def test_long_trajectories_are_compared_along_the_file():
+    """Of more than 400 frames only those near in the file are compared; here atoms hang on springs of 1 eV/A^2."""
+    generator = np.random.default_rng(2)
+    home = bulk("Cu", a=3.6, cubic=True)
+    away, frames = np.zeros((4, 3)), []
+    for _ in range(450):
+        away = 0.95 * away + generator.normal(scale=0.05, size=(4, 3))
+        atoms = home.copy()
+        atoms.positions += away - away.mean(axis=0)
+        spring = atoms.positions - home.positions
+        frames.append(
+            labelled(atoms, energy=(spring**2).sum() / 2, forces=-spring, stress=np.zeros(6), config_type="md")
+        )
+    assert not lint(frames)
+    frames[200].info[E] += 0.4
+    assert lint(frames)["energy-forces"].frames == (200,)
+
+
 def test_names_are_shortened():
     assert named([1, 2], ["a", "b", "c"]) == "b, c"
     assert named(range(7), list("abcdefg"), most=2) == "a, b and 5 more"
