@@ -60,7 +60,7 @@ def new_split(name: str, role: str, seen: Sequence[Atoms], mirror: Path | None) 
     found = load_sources([name], mirror=mirror)
     new = without_duplicates(found, of=seen)
     repeated = len(found) - len(new)
-    reason = "repeat a frame of the run or one another"
+    reason = "repeats of frames of the run or of one another"
     return Split(name, role, new, {reason: repeated} if repeated else {}, _checksums(name))
 
 
@@ -82,18 +82,18 @@ def known_part(split: Split, tuned: ComparedModel, parent: ComparedModel | None)
         else:
             kept.append(frame)
     if not kept and split.role != "forgetting":
-        why = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
+        why = "; ".join(f"{count} ({reason})" for reason, count in left_out.items())
         raise DataError(f"{split.name} has no frame to validate on: {why}.", fix="name other frames.")
     return replace(split, frames=kept, left_out=left_out)
 
 
 def _reason(frame: Atoms, tuned: ComparedModel, parent: ComparedModel | None) -> str:
     if is_isolated_atom(frame):
-        return "are isolated atoms, which are energies of reference"
+        return "isolated atoms, which are energies of reference"
     symbols = elements_of([frame])
     for model, what in ((tuned, "the fine-tuned model"), (parent, "the parent")):
         if model is not None and not symbols <= model.elements:
-            return f"have elements that {what} does not know"
+            return f"elements that {what} does not know"
     return ""
 
 

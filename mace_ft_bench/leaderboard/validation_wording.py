@@ -181,7 +181,7 @@ def zero_note(report: Report) -> str:
 
 def left_out_note(entry: Report) -> str:
     """Return how many frames were left out, and why."""
-    reasons = (f"{plural(count, 'frame')} that {reason}" for reason, count in entry["left_out"].items())
+    reasons = (f"{plural(count, 'frame')} ({reason})" for reason, count in entry["left_out"].items())
     text = "; ".join(reasons)
     return f"Left out: {text}." if text else ""
 

@@ -122,8 +122,8 @@ def test_frames_of_the_run_and_of_unknown_elements_are_left_out_and_counted(unto
     split = untouched.report["splits"][2]
     assert split["frames"] == 2
     assert split["left_out"] == {
-        "repeat a frame of the run or one another": 2,
-        "have elements that the fine-tuned model does not know": 1,
+        "repeats of frames of the run or of one another": 2,
+        "elements that the fine-tuned model does not know": 1,
     }
     assert [row["config_type"] for row in untouched.report["splits"][0]["errors"]] == [None, "cold", "hot"]
     assert [row["frames"] for row in untouched.report["splits"][1]["errors"]] == [4, 2, 2]
@@ -223,7 +223,7 @@ def test_an_untouched_model_has_forgotten_nothing(parent, domain):
     tuned = loaded(cut(parent, {"Cu": 7.0, "Ag": -3.0}), "mine")
     entry = forgetting_entry(domain, tuned, loaded(parent, "parent"))
     assert entry["frames"] == 10
-    assert entry["left_out"] == {"repeat a frame of the run or one another": 1}
+    assert entry["left_out"] == {"repeats of frames of the run or of one another": 1}
     change = entry["errors"][0]["change_percent"]
     assert change == pytest.approx(dict.fromkeys(change, 0.0), abs=1e-6), "the new E0s are no error"
     assert entry["shift_ev"] == {"Cu": pytest.approx(-7.1), "Ag": pytest.approx(3.2)}
@@ -233,7 +233,7 @@ def test_an_untouched_model_has_forgotten_nothing(parent, domain):
 def test_a_model_that_was_cut_has_lost_elements(parent, domain):
     entry = forgetting_entry(domain, loaded(cut(parent, {"Cu": 7.0}), "mine"), loaded(parent, "parent"))
     assert entry["frames"] == 6
-    assert entry["left_out"]["have elements that the fine-tuned model does not know"] == 4
+    assert entry["left_out"]["elements that the fine-tuned model does not know"] == 4
     assert "knows 1 of the parent's 2 elements" in entry["warnings"][1]
     assert "keep_elements = true" in entry["warnings"][1]
 
@@ -244,7 +244,7 @@ def test_frames_of_lost_elements_only_are_reported_and_no_error(parent, domain, 
     write_extxyz([metal(60, symbol="Ag")], run / "silver.xyz")
     (entry,) = validate(run, Options(forgetting=(str(run / "silver.xyz"),))).report["forgetting"]
     assert (entry["frames"], entry["errors"]) == (0, [])
-    with pytest.raises(DataError, match="no frame to validate on: 1 have elements that the fine-tuned model"):
+    with pytest.raises(DataError, match="no frame to validate on: 1 .elements that the fine-tuned model"):
         validate(run, Options(parent="none", tests=(str(run / "silver.xyz"),)))
 
 
@@ -305,7 +305,7 @@ def test_sources_are_named_once_and_must_be_there(run):
         validate(run, Options(tests=(twice,), forgetting=(twice,)))
     with pytest.raises(DataError, match="does not exist"):
         validate(run, Options(parent="none", tests=(str(run / "nothing.xyz"),)))
-    with pytest.raises(DataError, match="no frame to validate on: 4 repeat a frame of the run"):
+    with pytest.raises(DataError, match="no frame to validate on: 4 .repeats of frames of the run"):
         validate(run, Options(parent="none", tests=(twice,)))
 
 
@@ -317,7 +317,7 @@ def test_isolated_atoms_are_energies_of_reference(parent, tmp_path):
     run = write_run(tmp_path / "run", cut(parent, {"Cu": 0.0}), parent, frames)
     split = validate(run, ALONE).report["splits"][0]
     assert split["frames"] == 4
-    assert split["left_out"] == {"are isolated atoms, which are energies of reference": 1}
+    assert split["left_out"] == {"isolated atoms, which are energies of reference": 1}
 
 
 def test_history_lines_are_those_of_the_run(run):

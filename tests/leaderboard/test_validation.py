@@ -90,7 +90,7 @@ def validation(mine=MINE, theirs=THEIRS, interval=(-60.0, -40.0), **more):
         "splits": [
             entry("train", "train", mine, theirs, interval),
             entry("valid", "valid", mine, theirs, interval),
-            entry("new", "test", mine, theirs, interval, left_out={"repeat a frame of the run": 1}),
+            entry("new", "test", mine, theirs, interval, left_out={"repeats": 1}),
         ],
         "gap": {"fine_tuned": gap, "parent": theirs and gap},
         "forgetting": [],
@@ -206,15 +206,15 @@ def test_absent_labels_are_dashes_everywhere(samples):
 
 def test_the_page_holds_every_part_and_escapes_names(samples):
     forgotten = entry("old <i>", "forgetting", MINE, THEIRS, (-60.0, -40.0), warnings=["few"], e0s="the parent's")
-    lost = {"name": "lost", "role": "forgetting", "frames": 0, "left_out": {"have elements that it lost": 3}}
+    lost = {"name": "lost", "role": "forgetting", "frames": 0, "left_out": {"lost elements": 3}}
     lost |= {"errors": [], "sha256": {}, "warnings": []}
     page = to_html(validation(forgetting=[forgotten, lost]), samples)
     assert "<script" not in page
     assert "old &lt;i&gt;" in page
     assert page.count("<svg") == 1 + 3 * (3 + 3 + 1) + 1
     assert not re.search(r'(src|href)="(?!#)', page.replace("http://www.w3.org/2000/svg", "")), "loads nothing"
-    assert "3 frames that have elements that it lost" in page
-    assert "1 frame that repeat a frame of the run" in page
+    assert "3 frames (lost elements)" in page
+    assert "1 frame (repeats)" in page
     identifiers = re.findall(r'\bid="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers)), "figures share identifiers"
     assert "var(--m1" in page
