@@ -158,6 +158,6 @@ def _sample(mine: Comparison, theirs: Comparison | None) -> dict[str, Array]:
     for name in QUANTITIES:
         own = joined(mine.pairs[name])
         other = None if theirs is None else joined(theirs.pairs[name])
-        if own is not None:
-            found[name] = own if other is None else np.vstack([own, other[1]])
+        if own is not None:  # a parent may have no stress where the cell has no volume
+            found[name] = np.vstack([own, other[1]]) if other is not None and other.shape == own.shape else own
     return found

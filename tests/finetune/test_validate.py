@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from ase.calculators.emt import EMT
@@ -19,7 +20,8 @@ from mace_ft_bench.finetune.forgetting import forgetting_entry
 from mace_ft_bench.finetune.initial import e0s_of
 from mace_ft_bench.finetune.train import train
 from mace_ft_bench.finetune.validate import Options, validate
-from mace_ft_bench.finetune.validation_split import new_split
+from mace_ft_bench.finetune.validation_split import Split, new_split, split_entry
+from mace_ft_bench.properties.base import Evaluation
 
 from .conftest import copper
 from .fabricated_run import E0S, HISTORY, cut, lines_of, metal, tiny_parent, write_run
@@ -254,6 +256,18 @@ def test_a_parent_without_e0s_gets_a_fitted_shift(parent, domain):
     entry = forgetting_entry(domain, tuned, emt)
     assert entry["e0s"] == "a shift per element fitted to these frames"
     assert entry["errors"][0]["fine_tuned"]["energy"]["rmse"] < 500.0
+
+
+def test_a_parent_without_stress_has_dashes_there(made):
+    split = Split("valid", "valid", read_run(made).frames("valid"), {}, {})
+    mine = [
+        Evaluation(frame.info["REF_energy"], frame.arrays["REF_forces"], frame.info["REF_stress"])
+        for frame in split.frames
+    ]
+    theirs = [replace(item, stress=None) for item in mine]
+    entry, sample = split_entry(split, mine, theirs)
+    assert entry["errors"][0]["parent"]["stress"] is entry["errors"][0]["change_percent"]["stress"] is None
+    assert (sample["stress"].shape, sample["forces"].shape) == ((2, 24), (3, 48))
 
 
 def spoiled(run, file, text):
