@@ -39,6 +39,10 @@ FORBIDDEN = {
         "!ase",
     ],
     "finetune": ["results", "leaderboard", "cli"],
+    "learning": [
+        *("calculators", "zoo", "properties", "results", "leaderboard", "finetune", "timing", "cli"),
+        *("!mace", "!torch", "!chgnet"),
+    ],
     "results": ["leaderboard", "finetune", "cli", "!mace"],
     "leaderboard": ["calculators", "zoo", "finetune", "datasets", "properties", "cli", "!torch", "!mace", "!ase"],
     "errors.py": ["calculators", "zoo", "finetune", "datasets", "properties", "results", "leaderboard", "cli", "!ase"],

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from mace_ft_bench._version import __version__
-from mace_ft_bench.cli import cases, data, doctor, finetune, models, report, run, timing, validate
+from mace_ft_bench.cli import cases, data, distill, doctor, finetune, models, report, run, timing, validate
 from mace_ft_bench.cli.console import error_console
 from mace_ft_bench.errors import MaceFtBenchError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("cases")(cases.cases)
 app.command("validate")(validate.validate)
+app.command("distill")(distill.distill)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("report")(report.report)

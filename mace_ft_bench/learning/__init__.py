@@ -1,0 +1,1 @@
+"""Training frames without DFT of our own: distillation of a larger model."""

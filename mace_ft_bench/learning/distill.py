@@ -1,0 +1,291 @@
+"""Training frames labelled by a teacher: parent structures, their frames, and the split of both."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from ase.io import read
+
+from mace_ft_bench.datasets.exact_extxyz import write_exact
+from mace_ft_bench.datasets.fetch import load_frames
+from mace_ft_bench.datasets.frames import CONFIG_TYPE
+from mace_ft_bench.errors import CardError, DataError
+from mace_ft_bench.learning import dynamics, environments, interfaces, prototypes
+from mace_ft_bench.learning.anion_corrections import anion_correction, needs_plus_u
+from mace_ft_bench.learning.label import Labeller, harvest, repeated
+from mace_ft_bench.learning.templates import exchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from mace_ft_bench.learning.dynamics import DynamicsConfig
+    from mace_ft_bench.learning.parent import Parent
+    from mace_ft_bench.learning.recipe import DistillConfig
+
+RECIPE, PARENTS = "recipe.json", "parents"
+SPLITS = ("train", "valid", "test")
+_SHARES = 10_000
+_SEEDS = 2**31
+"""Number of seeds of a job: those of several runs of it, counted on, remain below 2^32."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is made of a parent at once, and kept in one file."""
+
+    key: str
+    """Unique; seeds it."""
+    parent: Parent
+    dynamics: DynamicsConfig | None = None
+    """What to run; None for what the parent's family says."""
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return self.key.replace(":", "-")
+
+    @property
+    def group(self) -> str:
+        """config_type of the frames."""
+        return self.parent.family if self.dynamics is None else f"{self.parent.family}-md"
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What came of a recipe."""
+
+    splits: dict[str, list[Atoms]]
+    """Frames of ``train``, ``valid`` and ``test``; no parent is in two of them."""
+    refused: dict[str, int]
+    """By family the structures that the teacher or the perturbation refused."""
+    violent: dict[str, int]
+    """By family the frames beyond the largest force."""
+    stopped: dict[str, int]
+    """By family the runs of molecular dynamics that ended early; frames before that are kept."""
+
+
+def parents(config: DistillConfig, *, mirror: Path | None = None) -> list[Parent]:
+    """Return the parent structures of a recipe; those that the Materials Project treats with GGA+U are left out."""
+    found = []
+    for family, settings in config.family.items():
+        generator = np.random.default_rng([config.seed, zlib.crc32(family.encode())])
+        of_family = [
+            parent
+            for parent in _family(family, config, generator, mirror)
+            if set(map(str, parent.atoms.symbols)) <= set(config.elements) and not needs_plus_u(parent.atoms)
+        ]
+        found += of_family[: settings.most_parents or None]
+    return found
+
+
+def _family(
+    family: str, config: DistillConfig, generator: np.random.Generator, mirror: Path | None
+) -> Iterator[Parent]:
+    makers: dict[str, Callable[[], Iterator[Parent]]] = {
+        "elements": lambda: prototypes.crystals_of_elements(config.elements),
+        "pairs": lambda: prototypes.pairs_of_elements(config.elements),
+        "compounds": lambda: prototypes.compounds(config.elements),
+        "molecules": environments.molecules,
+        "defects": environments.vacancies,
+        "surfaces": environments.surfaces,
+        "adsorbates": lambda: environments.adsorbates(generator),
+        "interfaces": interfaces.interfaces_and_clusters,
+        "cages": interfaces.cages,
+        "liquids": lambda: environments.liquids(config.elements, generator),
+        "ion-conductors": lambda: environments.ion_conductors(generator),
+        "templates": lambda: exchanged(
+            _frames_of(config.templates, mirror), config.elements, config.most_template_atoms, generator
+        ),
+    }
+    yield from makers[family]()
+
+
+def _frames_of(splits: Sequence[str], mirror: Path | None) -> list[Atoms]:
+    return [frame for name in splits for frame in load_frames(*name.split(":", 1), mirror=mirror)]
+
+
+def real_frames(config: DistillConfig, *, mirror: Path | None = None) -> list[Atoms]:
+    """Return the frames with real labels that consist of the recipe's elements; none of GGA+U."""
+    kept = []
+    for name in config.real:
+        for frame in _frames_of([name], mirror):
+            if set(map(str, frame.symbols)) <= set(config.elements) and not needs_plus_u(frame):
+                frame.info[CONFIG_TYPE] = f"dft-{name.split(':', maxsplit=1)[0]}"
+                kept.append(frame)
+    return kept
+
+
+def jobs(config: DistillConfig, wanted: Sequence[Parent]) -> list[Job]:
+    """Return what a recipe makes of its parents.
+
+    Raises
+    ------
+    CardError
+        If dynamics are asked for of a parent that the recipe does not have.
+    """
+    found = [Job(parent.name, parent) for parent in wanted]
+    for number, settings in enumerate(config.dynamics):
+        for pattern in settings.parents:
+            if not any(fnmatchcase(parent.name, pattern) for parent in wanted):
+                raise CardError(
+                    f'Dynamics are asked for of "{pattern}", and no parent is called so.',
+                    fix="name a parent of one of the recipe's families.",
+                )
+        found += [
+            Job(f"md{number}:{parent.name}", parent, settings)
+            for parent in wanted
+            if dynamics.concerns(settings, parent)
+        ]
+    return found
+
+
+def distill(  # noqa: PLR0913 - where from, where to, by whom, how
+    config: DistillConfig,
+    folder: Path,
+    make_teacher: Callable[[], Calculator],
+    *,
+    mirror: Path | None = None,
+    workers: int = 1,
+    on_job: Callable[[int, int], None] | None = None,
+) -> Distilled:
+    """Label the frames of a recipe; a job that is done in the folder is not done again.
+
+    Parameters
+    ----------
+    config
+        The recipe.
+    folder
+        Receives ``train.xyz``, ``valid.xyz``, ``test.xyz``, ``recipe.json`` and, per job, what was labelled.
+    make_teacher
+        Returns a calculator with energy, forces and stress; can be pickled. Called once per process.
+    mirror
+        Folder of dataset copies.
+    workers
+        Processes that label; with 1, this one.
+    on_job
+        Called with the numbers of jobs done and of all of them.
+
+    Raises
+    ------
+    DataError
+        If the folder holds frames of another recipe.
+    CardError
+        If dynamics are asked for of a parent that the recipe does not have.
+    """
+    wanted = jobs(config, parents(config, mirror=mirror))
+    real = real_frames(config, mirror=mirror)
+    _claim(folder, config)
+    left = [job for job in wanted if not _chunk(folder, job).with_suffix(".json").is_file()]
+    for done, _ in enumerate(_worked(left, config, folder, make_teacher, workers), start=len(wanted) - len(left) + 1):
+        if on_job is not None:
+            on_job(done, len(wanted))
+    distilled = _gathered(config, wanted, real, folder)
+    for name, frames in distilled.splits.items():
+        write_exact(frames, folder / f"{name}.xyz")
+    return distilled
+
+
+def _claim(folder: Path, config: DistillConfig) -> None:
+    (folder / PARENTS).mkdir(parents=True, exist_ok=True)
+    recipe = json.dumps(asdict(config), indent=1, sort_keys=True)
+    path = folder / RECIPE
+    if path.is_file() and path.read_text(encoding="utf-8") != recipe:
+        raise DataError(f"{folder} holds frames of another recipe.", fix="choose another --out folder.")
+    path.write_text(recipe, encoding="utf-8")
+
+
+def _worked(
+    left: Sequence[Job], config: DistillConfig, folder: Path, make_teacher: Callable[[], Calculator], workers: int
+) -> Iterator[None]:
+    """Work on jobs, and yield whenever one is done."""
+    if workers == 1 or not left:
+        teacher = make_teacher() if left else None
+        for job in left:
+            label_job(job, config, cast("Calculator", teacher), folder)
+            yield
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (config, make_teacher)) as pool:
+        for future in as_completed([pool.submit(_work, job, folder) for job in left]):
+            future.result()
+            yield
+
+
+_worker: dict[str, Any] = {}
+"""What a process of the pool keeps: building a teacher takes seconds."""
+
+
+def _start_worker(config: DistillConfig, make_teacher: Callable[[], Calculator]) -> None:
+    _worker.update(config=config, teacher=make_teacher())
+
+
+def _work(job: Job, folder: Path) -> None:
+    label_job(job, _worker["config"], _worker["teacher"], folder)
+
+
+def correction_of(config: DistillConfig) -> Callable[[Atoms], float]:
+    """Return the function that says which energy [eV] of a structure a recipe takes out of its teacher's."""
+    return anion_correction if config.energies == "without-anion-corrections" else _nothing
+
+
+def _nothing(_atoms: Atoms) -> float:
+    return 0.0
+
+
+def label_job(job: Job, config: DistillConfig, teacher: Calculator, folder: Path) -> None:
+    """Write the frames of a job, and then what came to nothing, which says that it is done."""
+    parent = job.parent
+    correction = correction_of(config)(parent.atoms) / len(parent.atoms)
+    seed = zlib.crc32(f"{config.seed}:{job.key}".encode())
+    stopped: list[str] = []
+    if job.dynamics is None:
+        settings = config.family[parent.family]  # type: ignore[index]  # names of families are strings in a parent
+        found = harvest(parent, settings, teacher, correction=correction, max_force=config.max_force, seed=seed)
+    else:
+        labeller = Labeller(teacher, correction, config.max_force, job.group)
+        start = repeated(parent.atoms, job.dynamics.least_atoms)
+        stopped = dynamics.run(start, job.dynamics, teacher, labeller, seed=seed % _SEEDS)
+        found = labeller.harvest
+    path = _chunk(folder, job)
+    write_exact(found.frames, path)
+    temporary = path.with_name(f".{path.stem}.json.tmp")
+    lost = {"refused": found.refused, "violent": found.violent, "stopped": stopped}
+    temporary.write_text(json.dumps(lost), encoding="utf-8")
+    temporary.replace(path.with_suffix(".json"))
+
+
+def _chunk(folder: Path, job: Job) -> Path:
+    return folder / PARENTS / f"{job.name}.xyz"
+
+
+def _gathered(config: DistillConfig, wanted: Sequence[Job], real: Sequence[Atoms], folder: Path) -> Distilled:
+    distilled = Distilled({name: [] for name in SPLITS}, {}, {}, {})
+    for job in wanted:
+        path = _chunk(folder, job)
+        lost = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        for key, counts in (("refused", distilled.refused), ("violent", distilled.violent)):
+            counts[job.group] = counts.get(job.group, 0) + lost[key]
+        distilled.stopped[job.group] = distilled.stopped.get(job.group, 0) + len(lost.get("stopped", ()))
+        if path.stat().st_size:
+            distilled.splits[split_of(job.parent.name, config)] += read(path, ":", format="extxyz")
+    for number, frame in enumerate(real):
+        distilled.splits[split_of(f"{frame.info[CONFIG_TYPE]}-{number}", config)].append(frame)
+    return distilled
+
+
+def split_of(name: str, config: DistillConfig) -> str:
+    """Return the split of a parent, which depends on its name and the seed only."""
+    share = zlib.crc32(f"split:{config.seed}:{name}".encode()) % _SHARES / _SHARES
+    if share < config.test_fraction:
+        return "test"
+    return "valid" if share < config.test_fraction + config.valid_fraction else "train"
