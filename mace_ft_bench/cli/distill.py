@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -108,6 +107,10 @@ def _print_families(found: Distilled, families: list[FamilySummary]) -> None:
     totals = [str(len(frames)) for frames in found.splits.values()]
     table.add_row("all", *totals, "", "", "", str(sum(found.refused.values())), str(sum(found.violent.values())))
     console().print(table)
+    stopped = {family: number for family, number in found.stopped.items() if number}
+    if stopped:
+        runs = ", ".join(f"{number} of {family}" for family, number in stopped.items())
+        console().print(f"Runs of dynamics that ended early: {runs}; the frames before are kept.", soft_wrap=True)
 
 
 def _print_comparison(compared: Comparison) -> None:
@@ -118,8 +121,8 @@ def _print_comparison(compared: Comparison) -> None:
     energies = _MILLI * compared.energies
     console().print(
         f"{len(compared.frames)} real frames ({compared.refused} refused): energies differ by "
-        f"{energies.mean():.0f} meV/atom in the mean, {np.abs(energies).mean():.0f} in absolute value; "
-        f"{_MILLI * float(np.sqrt(np.mean(compared.after_fit**2))):.0f} (root mean square) after the fit. "
+        f"{energies.mean():.0f} meV/atom in the mean, {abs(energies).mean():.0f} in absolute value; "
+        f"{_MILLI * (compared.after_fit**2).mean() ** 0.5:.0f} (root mean square) after the fit. "
         f"Forces: {_MILLI * compared.force_rmse_ev_per_a:.0f} meV/Å (root mean square).",
         soft_wrap=True,
         highlight=False,
@@ -135,5 +138,6 @@ def _plain(
         "families": [asdict(one) for one in families],
         "refused": found.refused,
         "violent": found.violent,
+        "stopped": found.stopped,
         "real": asdict(compared) if compared is not None else None,
     }

@@ -93,6 +93,12 @@ def test_json_holds_it_all(tmp_path):
     assert plain["violent"] == {"elements": 0, "elements-md": 0}
 
 
+def test_dynamics_that_explode_are_told(tmp_path):
+    result = invoke(tmp_path, recipe=RECIPE.replace("[300]", "[1000000]").replace("steps = 4", "steps = 40"))
+    assert result.exit_code == 0, result.output
+    assert "ended early: 2 of elements-md" in result.output
+
+
 def test_the_comparison_can_be_left_out(tmp_path):
     plain = json.loads(invoke(tmp_path, "--json", "--no-check", recipe=REAL + RECIPE).stdout)
     assert plain["real"] is None
