@@ -112,7 +112,7 @@ class FusedBackend:
     def __init__(self, model: Any, head: int) -> None:  # noqa: ANN401 - a ScaleShiftMACE
         from mace_ft_bench.calculators.fused.model import FusedModel  # noqa: PLC0415 - imports numba
 
-        self._model = FusedModel(model, head)
+        self._model = FusedModel.of(model, head)
 
     def evaluate(self, graph: Graph) -> Output:
         """Return energies, forces and virials."""

@@ -271,6 +271,9 @@ class FinetuneConfig(StrictTable):
     """Seed of initial weights and batches."""
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    engine: Literal["auto", "torch", "fused"] = "auto"
+    """What computes gradients. ``fused``: a compiled kernel on the CPU, in double precision whatever the dtype of the
+    model, several times faster; ``torch``: mace's modules; ``auto``: fused where it knows the model."""
     eval_interval: int = 2
     """Epochs between validations and checkpoints."""
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.finetune.engines import make_engine
 from mace_ft_bench.finetune.graphs import batches, label_counts, shuffled_batches
-from mace_ft_bench.finetune.objective import EpochErrors, make_loss, predict, validation_errors
+from mace_ft_bench.finetune.objective import EpochErrors, make_loss, validation_errors
 from mace_ft_bench.finetune.strategies import parameter_groups
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 
@@ -85,6 +86,8 @@ class Trainer:
         A model as :func:`mace_ft_bench.finetune.strategies.prepare` returns it.
     training, validation
         Graphs of :func:`mace_ft_bench.finetune.graphs.to_graphs`.
+    engine
+        Name of what computes the gradients, from :func:`mace_ft_bench.finetune.engines.choose_engine`.
     """
 
     def __init__(
@@ -93,18 +96,20 @@ class Trainer:
         model: Any,  # noqa: ANN401 - a ScaleShiftMACE
         training: Sequence[Any],
         validation: Sequence[Any],
+        engine: str = "torch",
     ) -> None:
         self.config = config
         self.training, self.validation = training, validation
         self.stress = label_counts(training)["stress"] > 0
         options = config.optimiser
         model.to(config.device)
+        self.engine = make_engine(engine, model, stress=self.stress)
         optimiser = torch.optim.Adam(
             parameter_groups(model, weight_decay=options.weight_decay), lr=options.lr, amsgrad=True
         )
         average = ExponentialMovingAverage(_trained(model), decay=options.ema_decay)
         self.state = State(model, optimiser, average)
-        with default_dtype(getattr(torch, config.dtype)):
+        with default_dtype(next(model.parameters()).dtype):
             self._losses = {
                 stage: make_loss(config.loss, weights, stress=self.stress)
                 for stage, weights in zip(STAGES, self._weights(), strict=False)
@@ -181,19 +186,19 @@ class Trainer:
     def _step(self, batch: Any, loss: Loss) -> float:  # noqa: ANN401 - a mace batch
         state = self.state
         state.optimiser.zero_grad(set_to_none=True)
-        value = loss(batch, predict(state.model, batch, stress=self.stress, training=True))
-        value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        value = self.engine.backward(batch, loss)
         torch.nn.utils.clip_grad_norm_(_trained(state.model), self.config.optimiser.clip_grad)
         state.optimiser.step()
         state.average.update()
-        return float(value.detach())
+        return value
 
     def _validate(self, *, epoch: int, on_errors: Callable[[EpochErrors], None] | None) -> None:
         state = self.state
         loss = self._losses[state.stage]
-        found = batches(self.validation, self.config.optimiser.batch_size)
+        found = (batch.to(self.config.device) for batch in batches(self.validation, self.config.optimiser.batch_size))
         with state.average.average_parameters():
-            errors = validation_errors(state.model, found, loss, stress=self.stress, epoch=epoch)
+            with self.engine.predicting() as predict:
+                errors = validation_errors(predict, found, loss, stress=self.stress, epoch=epoch)
             earlier = [item.loss for item in state.history[state.first_of_stage :]]
             state.history.append(errors)
             if on_errors:

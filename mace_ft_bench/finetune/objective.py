@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,10 @@ with mace_environment():
     from mace.modules.loss import UniversalLoss, WeightedEnergyForcesStressLoss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from mace_ft_bench.finetune.config import LossWeights
+    from mace_ft_bench.finetune.engines import Predict
 
     Loss = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 
@@ -59,39 +59,17 @@ def make_loss(kind: str, weights: LossWeights, *, stress: bool) -> Loss:
     return loss
 
 
-def predict(model: Any, batch: Any, *, stress: bool, training: bool) -> dict[str, torch.Tensor]:  # noqa: ANN401 - mace's types
-    """Return energies, forces and, if asked for, stresses of a batch."""
-    output: dict[str, torch.Tensor] = model(
-        batch.to_dict(), training=training, compute_force=True, compute_virials=False, compute_stress=stress
-    )
-    return output
-
-
-def validation_errors(
-    model: Any,  # noqa: ANN401 - a ScaleShiftMACE
-    batches: Iterable[Any],
-    loss: Loss,
-    *,
-    stress: bool,
-    epoch: int,
-) -> EpochErrors:
+def validation_errors(predict: Predict, batches: Iterable[Any], loss: Loss, *, stress: bool, epoch: int) -> EpochErrors:
     """Return the errors over all batches; a frame without a label does not count in its error."""
-    device = next(model.parameters()).device
     total, frames = 0.0, 0
     sums: dict[str, list[float]] = {"energy": [0.0, 0.0], "forces": [0.0, 0.0], "stress": [0.0, 0.0]}
-    with _without_parameter_gradients(model):
-        for batch in batches:
-            moved = batch.to(device)
-            prediction = {
-                key: value.detach()
-                for key, value in predict(model, moved, stress=stress, training=False).items()
-                if torch.is_tensor(value)
-            }
-            total += float(loss(moved, prediction)) * moved.num_graphs
-            frames += moved.num_graphs
-            for name, (squares, weights) in _squared_errors(moved, prediction, stress=stress).items():
-                sums[name][0] += float(squares.double().sum())
-                sums[name][1] += float(weights.sum())
+    for batch in batches:
+        prediction = predict(batch)
+        total += float(loss(batch, prediction)) * batch.num_graphs
+        frames += batch.num_graphs
+        for name, (squares, weights) in _squared_errors(batch, prediction, stress=stress).items():
+            sums[name][0] += float(squares.double().sum())
+            sums[name][1] += float(weights.sum())
     rmse = {name: 1000 * (square / count) ** 0.5 if count else None for name, (square, count) in sums.items()}
     return EpochErrors(epoch, total / frames, rmse["energy"], rmse["forces"], rmse["stress"])
 
@@ -114,16 +92,3 @@ def _squared_errors(
         cells = has["stress"][:, None, None].expand(-1, 3, 3)
         differences["stress"] = (batch["stress"] - prediction["stress"], cells)
     return {name: ((delta * known) ** 2, known) for name, (delta, known) in differences.items()}
-
-
-@contextlib.contextmanager
-def _without_parameter_gradients(model: Any) -> Iterator[None]:  # noqa: ANN401 - a ScaleShiftMACE
-    """Switch gradients of parameters off: forces need those of positions only."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(requires_grad=False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(requires_grad=True)

@@ -11,6 +11,7 @@ from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.errors import DataError, UnsupportedElementError
 from mace_ft_bench.finetune.config import MultiheadReplay, Scratch
 from mace_ft_bench.finetune.e0s import choose_e0s, is_isolated_atom
+from mace_ft_bench.finetune.engines import choose_engine
 from mace_ft_bench.finetune.graphs import label_counts, to_graphs
 from mace_ft_bench.finetune.history import best_of, stages
 from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, random_model
@@ -187,6 +188,9 @@ def _trainer(config: FinetuneConfig, frames: Frames, parent: Parent | None, e0s:
         kept = {PARENT_HEAD: {symbol: parent.e0s[symbol] for symbol in e0s}} if frames.replay else {}
         model = derived_model(parent.model, kept | {HEAD: e0s})
     prepared = prepare(model, config.strategy, seed=config.seed)
+    engine = choose_engine(config, prepared)
+    if engine == "fused":
+        prepared = prepared.double()
     weights = config.config_type_weights
     training = to_graphs(frames.training, prepared, head=HEAD, group_weights=weights)
     validation = to_graphs(frames.validation, prepared, head=HEAD, group_weights=weights)
@@ -195,7 +199,7 @@ def _trainer(config: FinetuneConfig, frames: Frames, parent: Parent | None, e0s:
         for graph in replay:
             graph.weight *= config.strategy.weight
         training += replay
-    trainer = Trainer(config, prepared, training, validation)
+    trainer = Trainer(config, prepared, training, validation, engine)
     hold_unseen(prepared, trainer.state.optimiser, set(e0s) - elements_of([*frames.training, *frames.replay]))
     return trainer
 
@@ -204,6 +208,7 @@ def _describe(folder: Path, trainer: Trainer, e0s: dict[str, float]) -> None:
     """Write what the request came to: E0s, labels, and how many parameters of every part are trained."""
     effective = {
         "e0s_ev": e0s,
+        "engine": trainer.engine.name,
         "labels_train": label_counts(trainer.training),
         "labels_valid": label_counts(trainer.validation),
         "trained_parameters": trained_parts(trainer.state.model),
@@ -227,5 +232,5 @@ def _best_models(config: FinetuneConfig, state: State) -> dict[str, Any]:
     models = {}
     for stage, weights in state.best.items():
         state.model.load_state_dict(weights)
-        models[stage] = finish(copy_model(state.model), config.strategy).eval()
+        models[stage] = finish(copy_model(state.model), config.strategy).to(getattr(torch, config.dtype)).eval()
     return models

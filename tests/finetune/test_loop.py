@@ -118,7 +118,8 @@ def test_the_best_weights_are_those_of_the_best_validation(trainer):
     best = min(state.history, key=lambda errors: errors.loss)
     running.state.model.load_state_dict(state.best["one"])
     loss = running._losses["one"]
-    again = validation_errors(state.model, batches(running.validation, 6), loss, stress=True, epoch=best.epoch)
+    with running.engine.predicting() as predict:
+        again = validation_errors(predict, batches(running.validation, 6), loss, stress=True, epoch=best.epoch)
     assert again.loss == pytest.approx(best.loss, rel=1e-12)
 
 

@@ -7,6 +7,7 @@ derives such recursions). The coefficients are read off e3nn's own harmonics, an
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +35,9 @@ class Lift(NamedTuple):
     slope: np.ndarray
 
 
+@functools.cache
 def lift(max_ell: int, dtype: np.dtype) -> Lift:
-    """Return the coefficients up to degree ``max_ell``, sorted by degree."""
+    """Return the coefficients up to degree ``max_ell``, sorted by degree; arrays that are shared, not to be changed."""
     rows = [row for ell in range(1, max_ell + 1) for row in _one_degree(ell)]
     columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
     target, axis, source = (np.array(column, dtype=np.int64) for column in columns[:3])
@@ -44,6 +46,7 @@ def lift(max_ell: int, dtype: np.dtype) -> Lift:
     return Lift(target, axis, source, (slope / np.maximum(degree, 1)).astype(dtype), slope.astype(dtype))
 
 
+@torch.enable_grad()  # whatever the caller does with gradients
 def _one_degree(ell: int) -> list[tuple[int, int, int, float]]:
     points = torch.from_numpy(np.random.default_rng(ell).normal(size=(8 * (ell + 1), 3))).requires_grad_()
     lower = _solid(ell - 1, points).detach().numpy()

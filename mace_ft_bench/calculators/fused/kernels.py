@@ -217,13 +217,31 @@ def _product_back(x, terms, weights, gradient, out):
 
 @_jit
 def layer_forward(
-    start, stop, species, pairs, radial, links, mixing, product, skip, sent, sent_row, before, message, hidden, share
+    start,
+    stop,
+    species,
+    pairs,
+    radial,
+    links,
+    mixing,
+    product,
+    skip,
+    sent,
+    sent_row,
+    before,
+    message,
+    hidden,
+    share,
+    unmixed,
+    products,
 ):
     """Compute the messages and the new hidden features of one layer.
 
     ``sent`` (rows, H, C) are the features that neighbours send, row ``sent_row[j]`` for atom j; ``before`` (N, H, C)
     the hidden features of the layer before, which the skip connection keeps. ``share`` (N,) becomes one over the
-    density of neighbours plus one, by which messages are multiplied; it has no entries if they are not.
+    density of neighbours plus one, by which messages are multiplied; it has no entries if they are not. ``unmixed``
+    (N, R, C) and ``products`` (N, H, C) receive messages before and products after their step, for gradients of
+    weights; they have no entries where nobody asks.
     """
     first_pair, active, neighbour, _, length, harmonics = pairs
     lowest, table_of, first_row, spacing, table = radial
@@ -278,6 +296,9 @@ def layer_forward(
         _mix(contracted, linear, linear_block, identity, 0, hidden[i])
         if skip_source.size:
             _mix(before[i][: skip_source.size], skip_matrices[z], skip_block, skip_source, 0, hidden[i])
+        if unmixed.shape[0]:
+            unmixed[i] = raw
+            products[i] = contracted
 
 
 @_jit

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from mace_ft_bench.calculators.fused import kernels
+from mace_ft_bench.calculators.fused.radials import Radials
 from mace_ft_bench.calculators.fused.readouts import Readouts
-from mace_ft_bench.calculators.fused.repulsion import read_repulsion
+from mace_ft_bench.calculators.fused.repulsion import Repulsion, read_repulsion
 from mace_ft_bench.calculators.fused.tables import Tables, read_tables
 from mace_ft_bench.calculators.structure_checks import refuse_overlap
 from mace_ft_bench.calculators.threads import pool, thread_count
@@ -49,7 +50,7 @@ class Pairs(NamedTuple):
     harmonics: np.ndarray
 
 
-class _Trace(NamedTuple):
+class Trace(NamedTuple):
     """What the forward pass leaves for the backward pass, per layer."""
 
     radials: list[RadialTable]
@@ -59,6 +60,17 @@ class _Trace(NamedTuple):
     hidden: list[np.ndarray]
     shares: list[np.ndarray]
     """What messages were multiplied by (N,); empty where they were not."""
+    unmixed: list[np.ndarray]
+    """Messages before they are mixed (N, R, C); empty unless kept."""
+    products: list[np.ndarray]
+    """Contracted messages (N, H, C); empty unless kept."""
+
+
+class SiteEnergies(Protocol):
+    """The readouts."""
+
+    def evaluate(self, hidden: list[np.ndarray], species: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return site energies [eV] (N,) in float64, and dE/dhidden of every layer."""
 
 
 class FusedModel:
@@ -66,25 +78,33 @@ class FusedModel:
 
     Parameters
     ----------
-    model
-        A model that :func:`mace_ft_bench.calculators.fused.tables.refusal` accepts, on the CPU; its dtype is kept.
-    head
-        Index of the head.
+    tables
+        Its weights.
+    readouts
+        Its readouts.
+    repulsion
+        Its pair repulsion.
     """
 
-    def __init__(self, model: Any, head: int) -> None:  # noqa: ANN401 - a ScaleShiftMACE
-        self.tables: Tables = read_tables(model)
-        self.readouts = Readouts(model, head)
-        self.repulsion = read_repulsion(model, self.readouts.scale)
-        self.dtype = self.tables.embedding.dtype
+    def __init__(self, tables: Tables, readouts: SiteEnergies, repulsion: Repulsion | None) -> None:
+        self.tables = tables
+        self.readouts = readouts
+        self.repulsion = repulsion
+        self.dtype = tables.embedding.dtype
+
+    @classmethod
+    def of(cls, model: Any, head: int) -> FusedModel:  # noqa: ANN401 - a ScaleShiftMACE
+        """Compile a head of a model that :func:`mace_ft_bench.calculators.fused.tables.refusal` accepts, on the CPU."""
+        readouts = Readouts(model, head)
+        return cls(read_tables(model), readouts, read_repulsion(model, readouts.scale))
 
     def evaluate(self, graph: Graph) -> FusedResult:
         """Return energies, forces and virials."""
-        crew = _Crew(len(graph.positions))
-        pairs, shortest = self._geometry(crew, graph)
+        crew = Crew(len(graph.positions))
+        pairs, shortest = self.geometry(crew, graph)
         refuse_overlap(graph, shortest)
         radials = self._radials(crew, graph.species, pairs)
-        trace = self._forward(crew, graph.species, pairs, radials)
+        trace = self.forward(crew, graph.species, pairs, radials)
         energies, gradients = self.readouts.evaluate(trace.hidden, graph.species)
         pair_gradients = self._backward(crew, graph.species, pairs, trace, gradients)
         if self.repulsion is not None:
@@ -97,7 +117,8 @@ class FusedModel:
         # As mace does: rounded coefficients (see tables) cost a model the last digits of its invariance under rotation.
         return FusedResult(energies, forces.sum(axis=0), (total + total.transpose(0, 2, 1)) / 2)
 
-    def _geometry(self, crew: _Crew, graph: Graph) -> tuple[Pairs, float]:
+    def geometry(self, crew: Crew, graph: Graph) -> tuple[Pairs, float]:
+        """Return the pairs within the cutoff, and the shortest distance [Angstrom]."""
         count = len(graph.sender)
         pairs = Pairs(
             graph.first_pair,
@@ -111,10 +132,10 @@ class FusedModel:
         where = (graph.positions, graph.structure, graph.cells, self.tables.cutoff)
         return pairs, min(crew.run(kernels.pair_geometry, *where, *searched))
 
-    def _radials(self, crew: _Crew, species: np.ndarray, pairs: Pairs) -> list[RadialTable]:
+    def _radials(self, crew: Crew, species: np.ndarray, pairs: Pairs) -> list[RadialTable]:
         """Return the radial tables of every layer; they cover the pairs of elements of this structure."""
         radials = self.tables.radials
-        if radials.by_pair:
+        if isinstance(radials, Radials) and radials.by_pair:
             known = radials.known
             missing = np.zeros_like(known)
             arrays = (species, pairs.first_pair, pairs.active, pairs.neighbour, known, missing)
@@ -122,26 +143,33 @@ class FusedModel:
             radials.add(np.argwhere(missing))
         return radials.layers
 
-    def _forward(self, crew: _Crew, species: np.ndarray, pairs: Pairs, radials: list[RadialTable]) -> _Trace:
-        trace = _Trace(radials, [], [], [], [])
+    def forward(
+        self, crew: Crew, species: np.ndarray, pairs: Pairs, radials: list[RadialTable], *, keep: bool = False
+    ) -> Trace:
+        """Return messages and features of all layers; with ``keep`` also what the gradients of weights need."""
+        trace = Trace(radials, [], [], [], [], [], [])
         before = self.tables.embedding[species]
         rows = species
         for layer, radial in zip(self.tables.layers, radials, strict=True):
             # What is sent in the first layer depends on the element only.
             source = trace.hidden[-1] if trace.hidden else self.tables.embedding
             trace.sent.append((_send(crew, layer, source), rows))
-            shape = (len(species), layer.size, before.shape[2])
-            trace.messages.append(np.empty(shape, self.dtype))
-            trace.hidden.append(np.empty((shape[0], layer.hidden, shape[2]), self.dtype))
-            trace.shares.append(np.empty(len(species) if layer.density else 0, self.dtype))
+            atoms, channels = len(species), before.shape[2]
+            trace.messages.append(np.empty((atoms, layer.size, channels), self.dtype))
+            trace.hidden.append(np.empty((atoms, layer.hidden, channels), self.dtype))
+            trace.shares.append(np.empty(atoms if layer.density else 0, self.dtype))
+            kept = atoms if keep else 0
+            trace.unmixed.append(np.empty((kept, layer.mixing.target.size, channels), self.dtype))
+            trace.products.append(np.empty((kept, layer.hidden, channels), self.dtype))
             weights = (radial, layer.links, layer.mixing, layer.product, layer.skip)
-            arrays = (*trace.sent[-1], before, trace.messages[-1], trace.hidden[-1], trace.shares[-1])
+            written = (trace.messages, trace.hidden, trace.shares, trace.unmixed, trace.products)
+            arrays = (*trace.sent[-1], before, *(item[-1] for item in written))
             crew.run(kernels.layer_forward, species, pairs, *weights, *arrays)
             before, rows = trace.hidden[-1], np.arange(len(species))
         return trace
 
     def _backward(
-        self, crew: _Crew, species: np.ndarray, pairs: Pairs, trace: _Trace, gradients: list[np.ndarray]
+        self, crew: Crew, species: np.ndarray, pairs: Pairs, trace: Trace, gradients: list[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the gradients with respect to the harmonics and the lengths of the pairs."""
         of_pairs = (np.zeros_like(pairs.harmonics), np.zeros_like(pairs.length))
@@ -158,14 +186,14 @@ class FusedModel:
         return of_pairs
 
 
-def _send(crew: _Crew, layer: Layer, features: np.ndarray) -> np.ndarray:
+def _send(crew: Crew, layer: Layer, features: np.ndarray) -> np.ndarray:
     sent = np.empty_like(features)
     arrays = (features, layer.up.matrices, layer.up.block, sent)
-    (crew if crew.count == len(features) else _Crew(len(features))).run(kernels.send, *arrays)
+    (crew if crew.count == len(features) else Crew(len(features))).run(kernels.send, *arrays)
     return sent
 
 
-class _Crew:
+class Crew:
     """Threads that share the atoms ``0 <= i < count``."""
 
     def __init__(self, count: int) -> None:

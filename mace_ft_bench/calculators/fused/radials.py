@@ -43,6 +43,13 @@ class RadialTable(NamedTuple):
     """f, h f', h^2 f'' with respect to the root at each knot; K C functions, and the density where there is one."""
 
 
+class FixedRadials(NamedTuple):
+    """Radial functions whose tables serve every pair of elements."""
+
+    layers: list[RadialTable]
+    """Tables of every layer."""
+
+
 class Radials:
     """The radial functions of a ``ScaleShiftMACE``.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mace_ft_bench.calculators.fused.harmonics import Lift, lift
-from mace_ft_bench.calculators.fused.radials import Radials, has_density
+from mace_ft_bench.calculators.fused.radials import FixedRadials, Radials, has_density
 from mace_ft_bench.calculators.fused.readouts import known
 from mace_ft_bench.calculators.fused.repulsion import known_repulsion
 from mace_ft_bench.torch_env import default_dtype, mace_environment
@@ -132,7 +132,7 @@ class Tables(NamedTuple):
     components: int
     """Spherical harmonics (S,)."""
     layers: list[Layer]
-    radials: Radials
+    radials: Radials | FixedRadials
 
 
 def refusal(model: torch.nn.Module) -> str | None:
@@ -178,7 +178,7 @@ def read_tables(model: Any) -> Tables:  # noqa: ANN401 - a ScaleShiftMACE
     return make_tables(model, patterns, weights, Radials(model))
 
 
-def make_tables(model: Any, patterns: list[Pattern], weights: Weights, radials: Radials) -> Tables:  # noqa: ANN401 - a ScaleShiftMACE
+def make_tables(model: Any, patterns: list[Pattern], weights: Weights, radials: Radials | FixedRadials) -> Tables:  # noqa: ANN401 - a ScaleShiftMACE
     """Put the tables together from what does and what does not depend on the weights of the model."""
     harmonics = model.interactions[0].edge_attrs_irreps
     elements = len(weights.embedding)
