@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mace_ft_bench.calculators.fused.model import Pairs, Trace
     from mace_ft_bench.calculators.fused.tables import Mixing, Weights
 
-_INTERVALS = 256
+_INTERVALS = 192
 """Of the radial tables."""
 _STEP = 2e-4
 """Largest displacement of an atom in the central difference [Angstrom]; a strain counts as one of an atom 5 A away."""
