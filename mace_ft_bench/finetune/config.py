@@ -29,7 +29,9 @@ class DataConfig(StrictTable):
     train_fraction: float = 1.0
     """Share of the training frames of every config_type that is used, for learning curves."""
     split_seed: int = 1
-    """Seed of the split and of the share."""
+    """Seed of the split, and of the share unless it has its own."""
+    share_seed: int | None = None
+    """Seed of the share, to draw other shares beside the same validation frames."""
     split_by: Literal["frame", "config_type", "block"] = "frame"
     """What is drawn for validation: ``frame``, from every config_type alike; ``config_type``, whole ones; ``block``,
     ``split_block`` consecutive frames, so that few validation frames neighbour a training frame in time."""

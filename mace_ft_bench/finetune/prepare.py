@@ -51,7 +51,8 @@ def prepare_frames(data: DataConfig, *, mirror: Path | None = None) -> tuple[lis
     if not data.valid:
         training, validation = _split(training, data)
     if data.train_fraction < 1:
-        training = split_by_group(training, fraction=data.train_fraction, seed=data.split_seed)[1]
+        seed = data.split_seed if data.share_seed is None else data.share_seed
+        training = split_by_group(training, fraction=data.train_fraction, seed=seed)[1]
     return isolated + training, validation
 
 

@@ -1,0 +1,230 @@
+"""Studies: strategies, shares of the data and seeds, each a run of its own, each run one record.
+
+A study has a base recipe; a variant changes parts of it. All runs take the same number of steps, so that less data is
+not less training. A run that fails is a record that says so: it is never left out of a mean unnoticed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mace_ft_bench.errors import CardError, DataError, MaceFtBenchError
+from mace_ft_bench.finetune.config import E0sConfig, FinetuneConfig, LossWeights, Scratch, Strategy, load_recipe
+from mace_ft_bench.finetune.export import export
+from mace_ft_bench.finetune.prepare import prepare_frames
+from mace_ft_bench.finetune.run_folder import write_json
+from mace_ft_bench.finetune.train import train
+from mace_ft_bench.finetune.validate import Options, validate
+from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+STUDY, RECORDS, RUNS = "study.json", "records", "runs"
+_VALIDATIONS = 20
+"""Validations per run, about."""
+
+
+@dataclass(frozen=True)
+class Variant(StrictTable):
+    """What a curve of the study changes in the base recipe; nothing where left out."""
+
+    strategy: Strategy | None = None
+    weights: LossWeights | None = None
+    e0s: E0sConfig | None = None
+    lr: float | None = None
+    """Learning rate of stage one; that of stage two is scaled along."""
+
+
+@dataclass(frozen=True)
+class StudyConfig(StrictTable):
+    """A study."""
+
+    name: str
+    recipe: str
+    """Base recipe, relative to the file of the study."""
+    variants: dict[str, Variant]
+    """By the name of their curve."""
+    fractions: tuple[float, ...] = (1.0,)
+    """Shares of the training frames."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Every seed draws another share, other initial weights and another order of frames."""
+    steps: int = 2000
+    """Steps of every run, whatever its share."""
+    tests: tuple[str, ...] = ()
+    """Splits or files the models are compared on; the validation frames where left out."""
+    forgetting: tuple[str, ...] = ()
+    """Splits or files of the parent's domain."""
+
+    def __post_init__(self) -> None:
+        if not (self.variants and self.fractions and self.seeds):
+            raise CardError("variants, fractions or seeds is empty.", fix="name at least one of each.")
+        if min(self.fractions) <= 0 or max(self.fractions) > 1 or self.steps < 1 or min(self.seeds) < 0:
+            raise CardError(
+                "fractions, steps or seeds are out of range.", fix="give 0 < fraction <= 1, steps >= 1, seeds >= 0."
+            )
+        for names in (self.fractions, self.seeds):
+            if len(set(names)) < len(names):
+                raise CardError(f"{list(names)} names something twice.", fix="name it once.")
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study."""
+
+    variant: str
+    fraction: float
+    seed: int
+    config: FinetuneConfig
+
+    @property
+    def name(self) -> str:
+        """Names its folder and its record."""
+        return self.config.name
+
+
+def load_study(path: Path) -> tuple[StudyConfig, FinetuneConfig]:
+    """Read a study and its base recipe.
+
+    Raises
+    ------
+    CardError
+        Naming every offending key.
+    """
+    study = parse(read_toml(path), StudyConfig, where=str(path))
+    return study, load_recipe(path.parent / study.recipe)
+
+
+def plan(study: StudyConfig, base: FinetuneConfig, *, mirror: Path | None = None) -> list[StudyRun]:
+    """Return the runs of a study, seed by seed, so that an interrupted study has whole curves."""
+    return [
+        _planned(study, base, (name, variant), fraction, seed, mirror)
+        for seed in study.seeds
+        for fraction in sorted(study.fractions)
+        for name, variant in study.variants.items()
+    ]
+
+
+def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
+    study: StudyConfig,
+    base: FinetuneConfig,
+    variant: tuple[str, Variant],
+    fraction: float,
+    seed: int,
+    mirror: Path | None,
+) -> StudyRun:
+    name, changes = variant
+    data = replace(base.data, train_fraction=fraction, share_seed=seed)
+    training, _ = prepare_frames(data, mirror=mirror)
+    steps_per_epoch = math.ceil(len(training) / base.optimiser.batch_size)
+    epochs = max(2, round(study.steps / steps_per_epoch))
+    lr = changes.lr or base.optimiser.lr
+    config = replace(
+        base,
+        name=f"{name}-{fraction:g}-{seed}",
+        seed=seed,
+        data=data,
+        strategy=changes.strategy or base.strategy,
+        weights=changes.weights or base.weights,
+        e0s=changes.e0s or base.e0s,
+        optimiser=_stretched(base, epochs, lr),
+        stage_two=_second_stage(base, epochs, lr),
+        eval_interval=max(1, epochs // _VALIDATIONS),
+    )
+    return StudyRun(name, fraction, seed, config)
+
+
+def _stretched(base: FinetuneConfig, epochs: int, lr: float) -> Any:  # noqa: ANN401 - an OptimiserConfig
+    """Return the optimiser for another number of epochs: the learning rate ends where that of the base ends."""
+    decay = base.optimiser.lr_decay ** (base.optimiser.max_epochs / epochs)
+    return replace(base.optimiser, lr=lr, lr_decay=decay, max_epochs=epochs)
+
+
+def _second_stage(base: FinetuneConfig, epochs: int, lr: float) -> Any:  # noqa: ANN401 - a StageTwoConfig or None
+    if base.stage_two is None:
+        return None
+    share = base.stage_two.start_epoch / base.optimiser.max_epochs
+    start = min(max(1, round(share * epochs)), epochs - 1)
+    return replace(base.stage_two, start_epoch=start, lr=base.stage_two.lr * lr / base.optimiser.lr)
+
+
+def run_study(  # noqa: PLR0913 - as `mfb study`
+    study: StudyConfig,
+    base: FinetuneConfig,
+    folder: Path,
+    *,
+    mirror: Path | None = None,
+    trust: bool = False,
+    on_record: Callable[[dict[str, Any], int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Make every run of a study that the folder does not have yet, and return all records.
+
+    Parameters
+    ----------
+    study, base
+        Of :func:`load_study`.
+    folder
+        Receives ``records/`` and ``runs/``; an interrupted run resumes.
+    mirror
+        Folder of dataset copies.
+    trust
+        Allow parents that must be unpickled.
+    on_record
+        Called with every record, its number and the number of all.
+
+    Raises
+    ------
+    DataError
+        If the folder holds another study.
+    """
+    _claim(folder, study, base)
+    runs = plan(study, base, mirror=mirror)
+    records = []
+    for number, run in enumerate(runs, 1):
+        path = folder / RECORDS / f"{run.name}.json"
+        record = _stored(path) or _made(run, study, folder, mirror=mirror, trust=trust)
+        write_json(path, record)
+        records.append(record)
+        if on_record is not None:
+            on_record(record, number, len(runs))
+    return records
+
+
+def _claim(folder: Path, study: StudyConfig, base: FinetuneConfig) -> None:
+    (folder / RECORDS).mkdir(parents=True, exist_ok=True)
+    own = json.loads(json.dumps({"study": asdict(study), "recipe": asdict(base)}))
+    path = folder / STUDY
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != own:
+        raise DataError(f"{folder} holds another study.", fix="choose another --out folder.")
+    write_json(path, own)
+
+
+def _stored(path: Path) -> dict[str, Any] | None:
+    """Return a record of a run that ended well; one that failed is tried again."""
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record if record["status"] == "ok" else None
+
+
+def _made(run: StudyRun, study: StudyConfig, folder: Path, *, mirror: Path | None, trust: bool) -> dict[str, Any]:
+    where = {"variant": run.variant, "fraction": run.fraction, "seed": run.seed, "name": run.name}
+    own = folder / RUNS / run.name
+    options = Options(
+        tests=study.tests,
+        forgetting=() if isinstance(run.config.strategy, Scratch) else study.forgetting,
+        mirror=mirror,
+        device=run.config.device,
+        trust=trust,
+    )
+    try:
+        trained = train(run.config, own, mirror=mirror, trust=trust)
+        export(run.config, trained, own)
+        report = validate(own, options).report
+    except MaceFtBenchError as error:
+        return where | {"status": "failed", "message": str(error)}
+    return where | {"status": "ok", "training_frames": len(trained.frames.training), "report": report}

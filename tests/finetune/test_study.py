@@ -1,0 +1,149 @@
+"""Studies: what is planned, that every run is one record, that an interrupted or failed one goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from mace_ft_bench.datasets.frames import write_extxyz
+from mace_ft_bench.errors import CardError, DataError, TrainingError
+from mace_ft_bench.finetune import study as studies
+from mace_ft_bench.finetune.config import LossWeights
+from mace_ft_bench.finetune.prepare import prepare_frames
+from mace_ft_bench.finetune.study import StudyConfig, Variant, load_study, plan, run_study
+from mace_ft_bench.zoo.checkpoint import save_checkpoint
+
+from .conftest import copper
+from .fabricated_run import tiny_parent
+
+STUDY = """
+name = "shares"
+recipe = "base.toml"
+fractions = [0.5, 1.0]
+seeds = [1, 2]
+steps = 12
+tests = ["test.xyz"]
+forgetting = ["domain.xyz"]
+[variants.full]
+[variants.forces-first]
+lr = 0.001
+weights = { energy = 1.0, forces = 100.0, stress = 1.0 }
+"""
+BASE = """
+name = "base"
+[data]
+sources = ["frames.xyz"]
+valid_fraction = 0.25
+[strategy]
+kind = "full"
+parent = "parent.safetensors"
+[e0s]
+policy = "least-squares"
+[weights]
+energy = 1.0
+forces = 10.0
+stress = 10.0
+[optimiser]
+lr = 0.01
+lr_decay = 0.9
+batch_size = 4
+max_epochs = 10
+[stage_two]
+start_epoch = 8
+lr = 0.001
+weights = { energy = 10.0, forces = 10.0, stress = 10.0 }
+"""
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Make a folder with a study, its recipe and its frames the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("study", STUDY), ("base", BASE)):
+        (tmp_path / f"{name}.toml").write_text(text)
+    for name, seeds in (("frames", range(16)), ("test", range(16, 20)), ("domain", range(20, 24))):
+        write_extxyz([copper(seed) for seed in seeds], tmp_path / f"{name}.xyz")
+    save_checkpoint(tiny_parent(), tmp_path / "parent.safetensors")
+    return tmp_path
+
+
+def test_all_runs_take_the_same_number_of_steps(files):
+    study, base = load_study(files / "study.toml")
+    runs = plan(study, base)
+    assert len({run.name for run in runs}) == len(runs) == 8
+    assert [run.config.optimiser.max_epochs for run in runs[:4]] == [6, 6, 4, 4]  # of 6 and 12 frames
+    assert {run.config.data.share_seed for run in runs} == {1, 2}
+    assert {run.config.data.split_seed for run in runs} == {base.data.split_seed}
+    changed = runs[1].config
+    assert changed.weights == LossWeights(1.0, 100.0, 1.0)
+    assert changed.optimiser.lr == 0.001
+    assert changed.stage_two.lr == pytest.approx(0.0001)
+    assert changed.optimiser.lr_decay**changed.optimiser.max_epochs == pytest.approx(0.9**10)
+
+
+def test_other_seeds_draw_other_shares_beside_the_same_validation_frames(files):
+    study, base = load_study(files / "study.toml")
+    halves = [run for run in plan(study, base) if run.fraction == 0.5 and run.variant == "full"]
+    (first, valid), (second, again) = (prepare_frames(run.config.data) for run in halves)
+    assert [frame.info["REF_energy"] for frame in valid] == [frame.info["REF_energy"] for frame in again]
+    assert {f.info["REF_energy"] for f in first} != {f.info["REF_energy"] for f in second}
+
+
+@pytest.fixture
+def small(files):
+    """Return a study of two runs and its base recipe."""
+    study, base = load_study(files / "study.toml")
+    return replace(study, fractions=(0.5,), seeds=(1,)), base
+
+
+def test_every_run_is_a_record_and_none_is_made_twice(files, small, monkeypatch):
+    study, base = small
+    seen = []
+    records = run_study(study, base, files / "out", on_record=lambda record, *_: seen.append(record["name"]))
+    assert seen == [record["name"] for record in records]
+    assert all(record["status"] == "ok" for record in records)
+    assert {entry["name"] for entry in records[0]["report"]["splits"]} == {"train", "valid", "test.xyz"}
+    assert records[0]["report"]["forgetting"][0]["frames"] == 4
+    monkeypatch.setattr(studies, "train", None)  # would fail if it were called
+    assert run_study(study, base, files / "out") == records
+
+
+def test_a_failed_run_is_a_record_and_is_tried_again(files, small, monkeypatch):
+    study, base = small
+    study = replace(study, variants={"full": Variant()}, forgetting=())
+
+    def fails(config, *_, **__):
+        raise TrainingError(f"{config.name} diverged.", fix="lower it.")
+
+    real = studies.train
+    monkeypatch.setattr(studies, "train", fails)
+    failed = run_study(study, base, files / "out")
+    assert [record["status"] for record in failed] == ["failed"]
+    assert "diverged" in failed[0]["message"]
+    monkeypatch.setattr(studies, "train", real)
+    assert run_study(study, base, files / "out")[0]["status"] == "ok"
+
+
+def test_another_study_is_refused(files, small):
+    study, base = small
+    (files / "out" / "records").mkdir(parents=True)
+    (files / "out" / "study.json").write_text(json.dumps({"study": {}, "recipe": {}}))
+    with pytest.raises(DataError, match="another study"):
+        run_study(study, base, files / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fractions": (0.0,)}, "out of range"),
+        ({"fractions": (0.5, 0.5)}, "twice"),
+        ({"seeds": ()}, "empty"),
+        ({"steps": 0}, "out of range"),
+    ],
+)
+def test_what_makes_no_study(changes, message):
+    options = {"name": "x", "recipe": "y.toml", "variants": {"full": Variant()}} | changes
+    with pytest.raises(CardError, match=message):
+        StudyConfig(**options)
