@@ -98,9 +98,9 @@ def test_the_fine_tuned_model_is_that_of_the_best_epoch(trained):
     history, report = trained
     best = next(item for item in history if item.epoch == report["training"]["best_epoch"])
     assert best.epoch >= 0
-    found = errors(report, "valid")
-    assert found["energy"]["rmse"] == pytest.approx(best.energy_rmse_mev_per_atom, rel=1e-9)
-    assert found["forces"]["rmse"] == pytest.approx(best.force_rmse_mev_per_a, rel=1e-9)
+    found = errors(report, "valid")  # radial tables of training are coarser than those of serving
+    assert found["energy"]["rmse"] == pytest.approx(best.energy_rmse_mev_per_atom, rel=1e-6)
+    assert found["forces"]["rmse"] == pytest.approx(best.force_rmse_mev_per_a, rel=1e-6)
     gap = report["gap"]["fine_tuned"]["forces"]
     assert gap == pytest.approx(found["forces"]["rmse"] / errors(report, "train")["forces"]["rmse"])
 
