@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
-from mace_ft_bench.leaderboard.svg import INK, PALETTE, legend_above, new_figure, tidy, to_svg
+from mace_ft_bench.leaderboard.svg import INK, PALETTE, label_logarithmic, legend_above, new_figure, tidy, to_svg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +86,9 @@ def error_against_share(records: Sequence[Record], split: str) -> str:
         tidy(axes, "share of the training frames" if name == panels[-1] else "", QUANTITIES[name])
         for variant, points in drawn[name].items():
             _curve(axes, points, colours[variant])
-        axes.yaxis.set_major_formatter("{x:g}")
+        label_logarithmic(axes)
+        axes.set_xticks(sorted({record["fraction"] for record in records}))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
     handles = [Line2D([], [], color=colours[name], marker="o", markersize=4) for name in variants]
     legend_above(figure, handles, variants)
@@ -119,6 +122,10 @@ def forgetting_against_gain(records: Sequence[Record], split: str, domain: str, 
         for mine, theirs in _gains(records, variant, (split, domain), quantity):
             axes.plot(*mine, "o", markersize=5, color=PALETTE[index % len(PALETTE)])
             parents.add(theirs)
+    label_logarithmic(axes)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     for point in parents:
         axes.plot(*point, "*", markersize=11, color=INK)
     handles = [

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -39,6 +40,9 @@ _WIDTH = 400
 
 _LONG_NAME = 30
 """Characters beyond which the legend has one column."""
+
+_SOME_TICKS, _MANY_DECADES = 4.0, 1000.0
+"""Ranges of a logarithmic axis, largest over smallest, from which on fewer of its ticks are labelled."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,16 @@ def tidy(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.spines[["left", "bottom"]].set_color(INK)
     axes.grid(visible=True, color=QUIET, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def label_logarithmic(axes: Axes) -> None:
+    """Label a logarithmic axis of values in plain numbers, between powers of ten too where few powers are in sight."""
+    axes.yaxis.set_major_formatter("{x:g}")
+    low, high = axes.get_ylim()
+    span = high / low
+    if span > _SOME_TICKS:
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.yaxis.set_minor_formatter("{x:g}" if span < _MANY_DECADES else "")
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:

@@ -9,9 +9,19 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from mace_ft_bench.leaderboard.svg import INK, PALETTE, QUIET, legend_above, new_figure, plain, tidy, to_svg
+from mace_ft_bench.leaderboard.svg import (
+    INK,
+    PALETTE,
+    QUIET,
+    label_logarithmic,
+    legend_above,
+    new_figure,
+    plain,
+    tidy,
+    to_svg,
+)
 from mace_ft_bench.leaderboard.wording import number
 
 if TYPE_CHECKING:
@@ -40,8 +50,6 @@ _SMALL = 250
 """Width and height of a panel [pt] of which three stand side by side, or below each other on a phone."""
 _HEXAGONS, _PALEST = 40, 0.25
 _MOST_BINS = 41
-_SOME_TICKS, _MANY_DECADES = 4.0, 1000.0
-"""Ranges of a logarithmic axis, largest over smallest, from which on fewer of its ticks are labelled."""
 _MOST_GROUPS = 40
 """Bars beyond which a figure would be longer than a page; the table has them all."""
 
@@ -60,8 +68,7 @@ def learning_curve(report: Report) -> str:
         start = stages["one"][0][name]
         if start:
             axes.axhline(start, color=QUIET, linestyle=(0, (4, 3)), linewidth=1)
-        axes.yaxis.set_major_formatter("{x:g}")
-        _label_between_decades(axes)
+        label_logarithmic(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [Line2D([], [], color=colour, linewidth=1.6) for colour in (TUNED, SECOND)][: len(stages)]
     handles += [
@@ -83,15 +90,6 @@ def _curve(axes: Axes, stage: Sequence[Report], name: str, colour: str, best: in
     chosen = [(epoch, value) for epoch, value in points if epoch == best]
     if chosen:
         axes.plot(*chosen[0], color=INK, marker="*", markersize=10, linestyle="none", zorder=4)
-
-
-def _label_between_decades(axes: Axes) -> None:
-    """Label ticks between powers of ten where few or no powers are in sight."""
-    low, high = axes.get_ylim()
-    span = high / low
-    if span > _SOME_TICKS:
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.yaxis.set_minor_formatter("{x:g}" if span < _MANY_DECADES else "")
 
 
 def parity(split: str, name: str, sample: Sample) -> str:
