@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mace_ft_bench.calculators.fused.model import Pairs, Trace
-    from mace_ft_bench.calculators.fused.tables import Mixing, Weights
+    from mace_ft_bench.calculators.fused.repulsion import Repulsion
+    from mace_ft_bench.calculators.fused.tables import Mixing, Tables, Weights
 
 _INTERVALS = 192
 """Of the radial tables."""
@@ -50,8 +51,8 @@ def fused_training_refusal(model: Any) -> str | None:  # noqa: ANN401 - a ScaleS
         return "radial functions that depend on the elements"
     if any("Density" in type(block).__name__ for block in model.interactions):
         return "messages divided by a density"
-    if len(getattr(model, "heads", ["one"])) > 1:
-        return "several heads"
+    if len(set(model.scale_shift.scale.reshape(-1).tolist())) > 1:
+        return "heads of different scale"
     return None
 
 
@@ -124,15 +125,13 @@ class FusedGradients:
             self._patterns = read_patterns(model)
             self._radials = TrainingRadials(model)
         self._repulsion = read_repulsion(model, float(model.scale_shift.scale.reshape(-1)[0]))
-        self._readouts = _TrainedReadouts(model)
 
     def step(self) -> FusedStep:
         """Return what belongs to the present weights of the model."""
         with default_dtype(torch.float64):
             weights, rows = read_weights(self._model, self._patterns), self._radials.rows()
         tables = make_tables(self._model, self._patterns, weights, self._radials.tables(rows))
-        fused = FusedModel(tables, self._readouts, self._repulsion)
-        return FusedStep(fused, self._readouts, weights, rows)
+        return FusedStep(self._model, tables, self._repulsion, weights, rows)
 
 
 class FusedStep:
@@ -140,28 +139,35 @@ class FusedStep:
 
     def __init__(
         self,
-        fused: FusedModel,
-        readouts: _TrainedReadouts,
+        model: Any,  # noqa: ANN401 - a ScaleShiftMACE
+        tables: Tables,
+        repulsion: Repulsion | None,
         weights: Weights,
         rows: list[torch.Tensor],
     ) -> None:
-        self._fused, self._readouts = fused, readouts
+        self._model, self._tables, self._repulsion = model, tables, repulsion
         self._weights, self._rows = weights, rows
-        self._radials = fused.tables.radials.layers
+        self._radials = tables.radials.layers
 
     def predict(self, batch: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401 - a mace batch
         """Return energies, forces and stresses of a batch."""
         graph = graph_of(batch)
-        result = self._fused.evaluate(graph)
+        result = self._fused(self._readouts(batch)).evaluate(graph)
         energies = np.bincount(graph.structure, result.energies, minlength=len(graph.cells))
         volumes = np.abs(np.linalg.det(graph.cells))
         stress = result.virials / np.where(volumes > 0, volumes, np.inf)[:, None, None]
         named = {"energy": energies, "forces": result.forces, "stress": stress}
         return {name: torch.from_numpy(values) for name, values in named.items()}
 
+    def _readouts(self, batch: Any) -> _TrainedReadouts:  # noqa: ANN401 - a mace batch
+        return _TrainedReadouts(self._model, batch.head[batch.batch])
+
+    def _fused(self, readouts: _TrainedReadouts) -> FusedModel:
+        return FusedModel(self._tables, readouts, self._repulsion)
+
     def backward(self, batch: Any, direction: Direction) -> None:  # noqa: ANN401 - a mace batch
         """Add the gradient of a loss to the gradients of the model's parameters."""
-        graph = graph_of(batch)
+        readouts, graph = self._readouts(batch), graph_of(batch)
         total = _Sums(self._weights, self._rows)
         lengths = np.linalg.norm(direction.forces, axis=1)
         largest = np.zeros(len(graph.cells))
@@ -170,21 +176,21 @@ class FusedStep:
         steps = _STEP / np.where(largest > 0, largest, 1.0)
         for sign in (1.0, -1.0):
             moved = _displaced(graph, direction, sign * steps)
-            self._accumulate(moved, direction.energies / 2 + sign / (2 * steps), total)
+            self._accumulate(readouts, moved, direction.energies / 2 + sign / (2 * steps), total)
         tensors, gradients = total.trained()
         if tensors:
             torch.autograd.backward(tensors, gradients)
 
-    def _accumulate(self, graph: Graph, factors: np.ndarray, total: _Sums) -> None:
+    def _accumulate(self, readouts: _TrainedReadouts, graph: Graph, factors: np.ndarray, total: _Sums) -> None:
         """Add the gradients of the sum of all energies, each times its factor."""
-        fused = self._fused
+        fused = self._fused(readouts)
         crew = Crew(len(graph.positions))
         pairs, _ = fused.geometry(crew, graph)
         trace = fused.forward(crew, graph.species, pairs, self._radials, keep=True)
-        gradients = self._readouts.backward(trace.hidden, graph.species, factors[graph.structure])
+        gradients = readouts.backward(trace.hidden, graph.species, factors[graph.structure])
         if not total.any_trained:
             return
-        for index in reversed(range(len(fused.tables.layers))):
+        for index in reversed(range(len(self._tables.layers))):
             below = gradients[index - 1] if index else np.zeros((len(graph.species), 1, trace.hidden[0].shape[2]))
             self._layer(crew, graph.species, pairs, trace, index, gradients[index], below, total)
 
@@ -199,7 +205,7 @@ class FusedStep:
         below: np.ndarray,
         total: _Sums,
     ) -> None:
-        layer, sent = self._fused.tables.layers[index], trace.sent[index]
+        layer, sent = self._tables.layers[index], trace.sent[index]
         messages, contracted = np.empty_like(trace.messages[index]), np.empty_like(trace.products[index])
         own = tuple(
             np.zeros((crew.size, *shape))
@@ -209,7 +215,7 @@ class FusedStep:
         arrays = (*sent, trace.messages[index], above, below, messages, contracted)
         crew.run(gradient_kernels.layer_gradients, species, pairs, *weights, *arrays, own=own)
         of_product, of_rows, of_sent = (array.sum(axis=0) for array in own)
-        source = trace.hidden[index - 1] if index else self._fused.tables.embedding
+        source = trace.hidden[index - 1] if index else self._tables.embedding
         before = source if index else source[species]
         sums = total.layers[index]
         sums.product += of_product
@@ -288,10 +294,10 @@ class _Sums:
 
 
 class _TrainedReadouts:
-    """Site energies by the model's own readouts."""
+    """Site energies by the model's own readouts, each atom's by those of its head (N,)."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 - a ScaleShiftMACE
-        self._model = model
+    def __init__(self, model: Any, heads: torch.Tensor) -> None:  # noqa: ANN401 - a ScaleShiftMACE
+        self._model, self._heads = model, heads
         self._widths = [block.linear.irreps_out.dim for block in model.products]
 
     def evaluate(self, hidden: list[np.ndarray], species: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -309,14 +315,14 @@ class _TrainedReadouts:
         return _spread_scalars([leaf.grad for leaf in leaves if leaf.grad is not None], hidden)
 
     def _energies(self, leaves: list[torch.Tensor], hidden: list[np.ndarray], species: np.ndarray) -> torch.Tensor:
-        model, count = self._model, len(species)
-        heads = torch.zeros(count, dtype=torch.int64)
+        model, heads, count = self._model, self._heads, len(species)
+        own = (torch.arange(count), heads)
         total = torch.zeros(count, dtype=torch.float64)
         for readout, leaf, features, width in zip(model.readouts, leaves, hidden, self._widths, strict=True):
             rest = leaf.new_zeros(count, width - features.shape[2])
-            total = total + readout(torch.cat([leaf, rest], dim=1), heads)[:, 0]
+            total = total + readout(torch.cat([leaf, rest], dim=1), heads)[own]
         elements = torch.from_numpy(np.eye(len(model.atomic_numbers))[species])
-        reference = model.atomic_energies_fn(elements)[torch.arange(count), heads]
+        reference = model.atomic_energies_fn(elements)[own]
         energies: torch.Tensor = model.scale_shift(total, heads) + reference
         return energies
 

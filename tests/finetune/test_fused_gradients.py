@@ -12,7 +12,7 @@ from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.config import ArchitectureConfig, Freeze, LossWeights
 from mace_ft_bench.finetune.engines import FusedEngine, TorchEngine, choose_engine
 from mace_ft_bench.finetune.graphs import batches, to_graphs
-from mace_ft_bench.finetune.initial import random_model
+from mace_ft_bench.finetune.initial import derived_model, random_model
 from mace_ft_bench.finetune.objective import make_loss
 from mace_ft_bench.finetune.strategies import prepare
 from mace_ft_bench.torch_env import default_dtype
@@ -120,10 +120,36 @@ def test_auto_takes_the_fused_kernel_where_it_knows_the_model(models, recipe):
     assert choose_engine(recipe(engine="torch"), model) == "torch"
 
 
+def two_heads(parent):
+    """Return a model with a head for the parent's level of theory, their readouts no longer equal."""
+    model = derived_model(parent, {"parent": E0S, "Default": {symbol: 2 * energy for symbol, energy in E0S.items()}})
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.readouts.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+    return model
+
+
+def mixed_batch(model):
+    frames = strained_oxides()
+    graphs = [*to_graphs(frames[::2], model, head="parent"), *to_graphs(frames[1::2], model, head="Default")]
+    return next(batches(graphs, len(graphs)))
+
+
+def test_every_frame_trains_its_own_head(models, recipe):
+    model = prepare(two_heads(models("4x0e")), recipe().strategy, seed=1)
+    expected = gradients(TorchEngine(model, stress=True), model, mixed_batch(model), "stress")
+    assert_same(gradients(FusedEngine(model), model, mixed_batch(model), "stress"), expected)
+    with FusedEngine(model).predicting() as ours, TorchEngine(model, stress=True).predicting() as theirs:
+        found, reference = ours(mixed_batch(model)), theirs(mixed_batch(model))
+    torch.testing.assert_close(found["energy"], reference["energy"], rtol=0, atol=1e-8)
+    torch.testing.assert_close(found["forces"], reference["forces"], rtol=0, atol=1e-7)
+
+
 def test_what_it_does_not_know_is_refused_by_name(models, recipe):
-    model = models("4x0e")
-    model.heads = ["one", "two"]
+    model = two_heads(models("4x0e"))
+    model.scale_shift.scale[1] *= 2
     assert choose_engine(recipe(), model) == "torch"
-    with pytest.raises(TrainingError, match="several heads") as caught:
+    with pytest.raises(TrainingError, match="heads of different scale") as caught:
         choose_engine(recipe(engine="fused"), model)
     assert "torch" in caught.value.fix
