@@ -62,6 +62,7 @@ def finetune(
     )
     with _ending_on_sigterm(), progress:
         task = progress.add_task("epoch", total=loaded.optimiser.max_epochs)
+        features = progress.add_task("features", visible=False)
 
         def show(errors: EpochErrors) -> None:
             progress.update(task, completed=errors.epoch + 1)
@@ -76,7 +77,11 @@ def finetune(
             for advice in advise(loaded, summarise_frames(frames.training)):
                 progress.print(f"[yellow]warning:[/] {escape(advice)}", soft_wrap=True, highlight=False)
 
-        trained = train.train(loaded, folder, mirror=mirror, trust=trust, on_errors=show, on_frames=warn)
+        def count(done: int, total: int) -> None:
+            progress.update(features, completed=done, total=total, visible=done < total)
+
+        reports: dict[str, Any] = {"on_errors": show, "on_frames": warn, "on_kept": count}
+        trained = train.train(loaded, folder, mirror=mirror, trust=trust, **reports)
         progress.update(task, completed=loaded.optimiser.max_epochs)
     _print_export(export.export(loaded, trained, folder))
 

@@ -273,9 +273,10 @@ class FinetuneConfig(StrictTable):
     """Seed of initial weights and batches."""
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
-    engine: Literal["auto", "torch", "fused"] = "auto"
+    engine: Literal["auto", "torch", "fused", "cached"] = "auto"
     """What computes gradients. ``fused``: a compiled kernel on the CPU, in double precision whatever the dtype of the
-    model, several times faster; ``torch``: mace's modules; ``auto``: fused where it knows the model."""
+    model, several times faster; ``cached``: where only readouts are trained, features and their derivatives that were
+    computed once; ``torch``: mace's modules; ``auto``: cached where it pays, else fused where it knows the model."""
     eval_interval: int = 2
     """Epochs between validations and checkpoints."""
 

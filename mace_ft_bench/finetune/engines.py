@@ -1,4 +1,7 @@
-"""What computes the gradient of a training step: torch's autograd through mace's modules, or the fused kernel."""
+"""What computes the gradient of a training step.
+
+Torch's autograd through mace's modules, the fused kernel, or, for readouts alone, features that were computed once.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,21 @@ import torch
 
 from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.config import LoRA
+from mace_ft_bench.finetune.strategies import part_of
 from mace_ft_bench.torch_env import default_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mace_ft_bench.finetune.config import FinetuneConfig
     from mace_ft_bench.finetune.objective import Loss
 
     Predict = Callable[[Any], dict[str, torch.Tensor]]
+
+_MOST_BYTES = 4 * 2**30
+"""Memory that kept features may take."""
+_PASSES_PER_EPOCH = 6
+"""Forward passes that an epoch with a frozen backbone takes as long as, about."""
 
 
 class Engine(Protocol):
@@ -123,7 +132,7 @@ def _gradient(tensor: torch.Tensor) -> np.ndarray:
     return gradient
 
 
-def choose_engine(config: FinetuneConfig, model: Any) -> str:  # noqa: ANN401 - a ScaleShiftMACE
+def choose_engine(config: FinetuneConfig, model: Any, sizes: Sequence[int] = ()) -> str:  # noqa: ANN401 - a ScaleShiftMACE
     """Return which engine trains a model.
 
     Parameters
@@ -132,20 +141,29 @@ def choose_engine(config: FinetuneConfig, model: Any) -> str:  # noqa: ANN401 - 
         The recipe; its ``engine`` may be ``auto``.
     model
         As :func:`mace_ft_bench.finetune.strategies.prepare` returns it.
+    sizes
+        Atoms of every frame.
 
     Raises
     ------
     TrainingError
-        If the fused kernel is asked for and cannot train this model.
+        If an engine is asked for that cannot train this model.
     """
     if config.engine == "torch":
         return "torch"
     reason = _fused_refusal(config, model)
-    if reason and config.engine == "fused":
+    cached_reason = reason or _cached_refusal(model, sizes)
+    if config.engine == "cached" and cached_reason:
+        raise TrainingError(
+            f"Features cannot be kept for this run: {cached_reason}.", fix='set engine = "auto", or freeze more.'
+        )
+    if config.engine == "fused" and reason:
         raise TrainingError(
             f"The fused kernel cannot train this model: it does not know {reason}.",
             fix='set engine = "torch" or "auto".',
         )
+    if config.engine == "cached" or (config.engine == "auto" and not cached_reason and _caching_pays(config, sizes)):
+        return "cached"
     return "torch" if reason else "fused"
 
 
@@ -159,6 +177,48 @@ def _fused_refusal(config: FinetuneConfig, model: Any) -> str | None:  # noqa: A
     return fused_training_refusal(model)
 
 
-def make_engine(name: str, model: Any, *, stress: bool) -> Engine:  # noqa: ANN401 - a ScaleShiftMACE
-    """Return the engine of a name that :func:`choose_engine` gave."""
+def _cached_refusal(model: Any, sizes: Sequence[int]) -> str | None:  # noqa: ANN401 - a ScaleShiftMACE
+    if any(parameter.requires_grad for name, parameter in model.named_parameters() if part_of(name) != "readouts"):
+        return "it trains more than the readouts"
+    from mace_ft_bench.finetune.cached_backbone import cached_bytes  # noqa: PLC0415 - imports numba
+
+    needed = cached_bytes(model, sizes)
+    if needed > _MOST_BYTES:
+        return f"they would take {needed / 2**30:.1f} GiB, more than {_MOST_BYTES / 2**30:.0f}"
+    return None
+
+
+def _caching_pays(config: FinetuneConfig, sizes: Sequence[int]) -> bool:
+    """Return whether the epochs saved take longer than the derivatives of all features."""
+    passes = sum(size * (6 * size + 12) for size in sizes)
+    return passes < _PASSES_PER_EPOCH * config.optimiser.max_epochs * sum(sizes)
+
+
+def make_engine(
+    name: str,
+    model: Any,  # noqa: ANN401 - a ScaleShiftMACE
+    graphs: Sequence[Any],
+    *,
+    stress: bool,
+    on_kept: Callable[[int, int], None] | None = None,
+) -> Engine:
+    """Return the engine of a name that :func:`choose_engine` gave.
+
+    Parameters
+    ----------
+    name
+        ``torch``, ``fused`` or ``cached``.
+    model
+        A ``ScaleShiftMACE``; in double precision but for ``torch``.
+    graphs
+        All graphs of training and validation.
+    stress
+        Whether stresses are predicted.
+    on_kept
+        Called with the numbers of frames done and in all while features are computed.
+    """
+    if name == "cached":
+        from mace_ft_bench.finetune.cached_backbone import CachedEngine  # noqa: PLC0415 - imports numba
+
+        return CachedEngine(model, graphs, on_kept)
     return FusedEngine(model) if name == "fused" else TorchEngine(model, stress=stress)

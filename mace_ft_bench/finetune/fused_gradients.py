@@ -25,6 +25,7 @@ from mace_ft_bench.calculators.fused.radials import LOWEST, FixedRadials, Radial
 from mace_ft_bench.calculators.fused.repulsion import read_repulsion
 from mace_ft_bench.calculators.fused.tables import make_tables, read_patterns, read_weights, refusal
 from mace_ft_bench.calculators.graph import Graph
+from mace_ft_bench.finetune.trained_readouts import TrainedReadouts
 from mace_ft_bench.torch_env import default_dtype
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mace_ft_bench.calculators.fused.tables import Mixing, Tables, Weights
 
 _INTERVALS = 192
-"""Of the radial tables."""
+"""Of the radial tables; errors fall with the sixth power."""
 _STEP = 2e-4
 """Largest displacement of an atom in the central difference [Angstrom]; a strain counts as one of an atom 5 A away."""
 _ARM = 5.0
@@ -63,12 +64,14 @@ class TrainingRadials:
     ----------
     model
         In double precision.
+    intervals
+        Of the tables.
     """
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 - a ScaleShiftMACE
+    def __init__(self, model: Any, intervals: int) -> None:  # noqa: ANN401 - a ScaleShiftMACE
         self._networks = [block.conv_tp_weights for block in model.interactions]
         self._elements = len(model.atomic_numbers)
-        roots = np.linspace(LOWEST**0.5, float(model.r_max) ** 0.5, _INTERVALS + 1)
+        roots = np.linspace(LOWEST**0.5, float(model.r_max) ** 0.5, intervals + 1)
         self._lowest, self._spacing = float(roots[0]), float(roots[1] - roots[0])
         basis = torch.eye(self._elements, dtype=torch.float64)
         edges = torch.tensor([[0], [0]]).expand(2, len(roots))
@@ -117,13 +120,15 @@ class FusedGradients:
     ----------
     model
         A ``ScaleShiftMACE`` in double precision on the CPU, without a :func:`fused_training_refusal`.
+    intervals
+        Of the radial tables.
     """
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 - a ScaleShiftMACE
+    def __init__(self, model: Any, *, intervals: int = _INTERVALS) -> None:  # noqa: ANN401 - a ScaleShiftMACE
         self._model = model
         with default_dtype(torch.float64), torch.no_grad():
             self._patterns = read_patterns(model)
-            self._radials = TrainingRadials(model)
+            self._radials = TrainingRadials(model, intervals)
         self._repulsion = read_repulsion(model, float(model.scale_shift.scale.reshape(-1)[0]))
 
     def step(self) -> FusedStep:
@@ -159,10 +164,23 @@ class FusedStep:
         named = {"energy": energies, "forces": result.forces, "stress": stress}
         return {name: torch.from_numpy(values) for name, values in named.items()}
 
-    def _readouts(self, batch: Any) -> _TrainedReadouts:  # noqa: ANN401 - a mace batch
-        return _TrainedReadouts(self._model, batch.head[batch.batch])
+    def scalars(self, graph: Graph) -> list[np.ndarray]:
+        """Return the scalar features (N, C) of every layer."""
+        fused = self._fused(TrainedReadouts(self._model, torch.zeros(len(graph.species), dtype=torch.int64)))
+        crew = Crew(len(graph.positions))
+        pairs, _ = fused.geometry(crew, graph)
+        trace = fused.forward(crew, graph.species, pairs, self._radials)
+        return [features[:, 0].copy() for features in trace.hidden]
 
-    def _fused(self, readouts: _TrainedReadouts) -> FusedModel:
+    @property
+    def repels(self) -> bool:
+        """Whether the model has a pair repulsion beside its readouts."""
+        return self._repulsion is not None
+
+    def _readouts(self, batch: Any) -> TrainedReadouts:  # noqa: ANN401 - a mace batch
+        return TrainedReadouts(self._model, batch.head[batch.batch])
+
+    def _fused(self, readouts: TrainedReadouts) -> FusedModel:
         return FusedModel(self._tables, readouts, self._repulsion)
 
     def backward(self, batch: Any, direction: Direction) -> None:  # noqa: ANN401 - a mace batch
@@ -181,7 +199,7 @@ class FusedStep:
         if tensors:
             torch.autograd.backward(tensors, gradients)
 
-    def _accumulate(self, readouts: _TrainedReadouts, graph: Graph, factors: np.ndarray, total: _Sums) -> None:
+    def _accumulate(self, readouts: TrainedReadouts, graph: Graph, factors: np.ndarray, total: _Sums) -> None:
         """Add the gradients of the sum of all energies, each times its factor."""
         fused = self._fused(readouts)
         crew = Crew(len(graph.positions))
@@ -291,52 +309,6 @@ class _Sums:
             found.append((weights.product, sums.product))
         trained = [(tensor, torch.from_numpy(gradient)) for tensor, gradient in found if tensor.requires_grad]
         return [tensor for tensor, _ in trained], [gradient for _, gradient in trained]
-
-
-class _TrainedReadouts:
-    """Site energies by the model's own readouts, each atom's by those of its head (N,)."""
-
-    def __init__(self, model: Any, heads: torch.Tensor) -> None:  # noqa: ANN401 - a ScaleShiftMACE
-        self._model, self._heads = model, heads
-        self._widths = [block.linear.irreps_out.dim for block in model.products]
-
-    def evaluate(self, hidden: list[np.ndarray], species: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return site energies [eV] (N,), and dE/dhidden of every layer."""
-        leaves = _leaves(hidden)
-        energies = self._energies(leaves, hidden, species)
-        gradients = torch.autograd.grad(energies.sum(), leaves)
-        return _array(energies), _spread_scalars(gradients, hidden)
-
-    def backward(self, hidden: list[np.ndarray], species: np.ndarray, factors: np.ndarray) -> list[np.ndarray]:
-        """Add gradients of the sum of site energies times factors to the readouts; return those of the features."""
-        leaves = _leaves(hidden)
-        energies = self._energies(leaves, hidden, species)
-        torch.autograd.backward((energies * torch.from_numpy(factors)).sum())
-        return _spread_scalars([leaf.grad for leaf in leaves if leaf.grad is not None], hidden)
-
-    def _energies(self, leaves: list[torch.Tensor], hidden: list[np.ndarray], species: np.ndarray) -> torch.Tensor:
-        model, heads, count = self._model, self._heads, len(species)
-        own = (torch.arange(count), heads)
-        total = torch.zeros(count, dtype=torch.float64)
-        for readout, leaf, features, width in zip(model.readouts, leaves, hidden, self._widths, strict=True):
-            rest = leaf.new_zeros(count, width - features.shape[2])
-            total = total + readout(torch.cat([leaf, rest], dim=1), heads)[own]
-        elements = torch.from_numpy(np.eye(len(model.atomic_numbers))[species])
-        reference = model.atomic_energies_fn(elements)[own]
-        energies: torch.Tensor = model.scale_shift(total, heads) + reference
-        return energies
-
-
-def _leaves(hidden: list[np.ndarray]) -> list[torch.Tensor]:
-    return [torch.from_numpy(features[:, 0].copy()).requires_grad_() for features in hidden]
-
-
-def _spread_scalars(gradients: Sequence[torch.Tensor], hidden: list[np.ndarray]) -> list[np.ndarray]:
-    """Return gradients of all components of the features, of which readouts see the first."""
-    spread = [np.zeros_like(features) for features in hidden]
-    for array, gradient in zip(spread, gradients, strict=True):
-        array[:, 0] = gradient.numpy()
-    return spread
 
 
 def graph_of(batch: Any) -> Graph:  # noqa: ANN401 - a mace batch

@@ -88,22 +88,25 @@ class Trainer:
         Graphs of :func:`mace_ft_bench.finetune.graphs.to_graphs`.
     engine
         Name of what computes the gradients, from :func:`mace_ft_bench.finetune.engines.choose_engine`.
+    on_kept
+        Called with the numbers of frames done and in all while the engine prepares them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the last one reports
         self,
         config: FinetuneConfig,
         model: Any,  # noqa: ANN401 - a ScaleShiftMACE
         training: Sequence[Any],
         validation: Sequence[Any],
         engine: str = "torch",
+        on_kept: Callable[[int, int], None] | None = None,
     ) -> None:
         self.config = config
         self.training, self.validation = training, validation
         self.stress = label_counts(training)["stress"] > 0
         options = config.optimiser
         model.to(config.device)
-        self.engine = make_engine(engine, model, stress=self.stress)
+        self.engine = make_engine(engine, model, [*training, *validation], stress=self.stress, on_kept=on_kept)
         optimiser = torch.optim.Adam(
             parameter_groups(model, weight_decay=options.weight_decay), lr=options.lr, amsgrad=True
         )

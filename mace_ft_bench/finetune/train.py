@@ -59,7 +59,7 @@ class Trained:
     """By stage the epoch of that model; -1 where no epoch was better than the start."""
 
 
-def train(  # noqa: PLR0913 - two of them report
+def train(  # noqa: PLR0913 - three of them report
     config: FinetuneConfig,
     folder: Path,
     *,
@@ -67,6 +67,7 @@ def train(  # noqa: PLR0913 - two of them report
     trust: bool = False,
     on_errors: Callable[[EpochErrors], None] | None = None,
     on_frames: Callable[[Frames], None] | None = None,
+    on_kept: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Train, or resume an interrupted run of the same recipe exactly where its last validation left it.
 
@@ -85,6 +86,8 @@ def train(  # noqa: PLR0913 - two of them report
         Called with the errors of every validation, also those of the part of the run that lies behind.
     on_frames
         Called with the frames before training starts.
+    on_kept
+        Called with the numbers of frames done and in all, where features are computed once before training.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def train(  # noqa: PLR0913 - two of them report
             parent.sha256 if parent else "",
         )
         e0s = _e0s(config, frames, parent)
-        trainer = _trainer(config, frames, parent, e0s)
+        trainer = _trainer(config, frames, parent, e0s, on_kept)
         _describe(folder, trainer, e0s)
         _resume(trainer, folder, on_errors)
         state = trainer.run(
@@ -179,7 +182,13 @@ def interaction_energies(parent: Parent, frames: Sequence[Atoms]) -> list[float]
     ]
 
 
-def _trainer(config: FinetuneConfig, frames: Frames, parent: Parent | None, e0s: dict[str, float]) -> Trainer:
+def _trainer(
+    config: FinetuneConfig,
+    frames: Frames,
+    parent: Parent | None,
+    e0s: dict[str, float],
+    on_kept: Callable[[int, int], None] | None,
+) -> Trainer:
     if parent is None:
         shape = cast("Scratch", config.strategy).architecture
         usual = [frame for frame in frames.training if not is_isolated_atom(frame)]
@@ -188,8 +197,9 @@ def _trainer(config: FinetuneConfig, frames: Frames, parent: Parent | None, e0s:
         kept = {PARENT_HEAD: {symbol: parent.e0s[symbol] for symbol in e0s}} if frames.replay else {}
         model = derived_model(parent.model, kept | {HEAD: e0s})
     prepared = prepare(model, config.strategy, seed=config.seed)
-    engine = choose_engine(config, prepared)
-    if engine == "fused":
+    everything = [*frames.training, *frames.validation, *frames.replay]
+    engine = choose_engine(config, prepared, [len(frame) for frame in everything])
+    if engine != "torch":
         prepared = prepared.double()
     weights = config.config_type_weights
     training = to_graphs(frames.training, prepared, head=HEAD, group_weights=weights)
@@ -199,7 +209,7 @@ def _trainer(config: FinetuneConfig, frames: Frames, parent: Parent | None, e0s:
         for graph in replay:
             graph.weight *= config.strategy.weight
         training += replay
-    trainer = Trainer(config, prepared, training, validation, engine)
+    trainer = Trainer(config, prepared, training, validation, engine, on_kept)
     hold_unseen(prepared, trainer.state.optimiser, set(e0s) - elements_of([*frames.training, *frames.replay]))
     return trainer
 

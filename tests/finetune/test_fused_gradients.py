@@ -9,6 +9,7 @@ from ase.build import bulk
 
 from mace_ft_bench.datasets.frames import labelled
 from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.finetune.cached_backbone import CachedEngine
 from mace_ft_bench.finetune.config import ArchitectureConfig, Freeze, LossWeights
 from mace_ft_bench.finetune.engines import FusedEngine, TorchEngine, choose_engine
 from mace_ft_bench.finetune.graphs import batches, to_graphs
@@ -16,7 +17,7 @@ from mace_ft_bench.finetune.initial import derived_model, random_model
 from mace_ft_bench.finetune.objective import make_loss
 from mace_ft_bench.finetune.strategies import prepare
 from mace_ft_bench.torch_env import default_dtype
-from mace_ft_bench.zoo.checkpoint import copy_model
+from mace_ft_bench.zoo.checkpoint import build_model, copy_model, describe_model
 
 E0S = {"Mg": -1.0, "O": -2.0, "Al": -3.0}
 
@@ -153,3 +154,61 @@ def test_what_it_does_not_know_is_refused_by_name(models, recipe):
     with pytest.raises(TrainingError, match="heads of different scale") as caught:
         choose_engine(recipe(engine="fused"), model)
     assert "torch" in caught.value.fix
+
+
+BACKBONE = ("embedding", "interaction-1", "interaction-2", "products")
+
+
+def numbered_batch(model, engine):
+    """Return the batch of an engine that knows its frames."""
+    graphs = to_graphs(strained_oxides(), model, head=model.heads[0])
+    made = engine(model, graphs)
+    return made, next(batches(graphs, len(graphs)))
+
+
+@pytest.mark.parametrize("irreps", ["4x0e", "4x0e+4x1o"])
+@pytest.mark.parametrize("weights", [(1.0, 10.0, 100.0), (0.0, 0.0, 100.0)])
+def test_readouts_on_kept_features_equal_uncached_training(models, irreps, weights):
+    """To 1e-6, also after the readouts have changed: what was kept may not depend on them."""
+    model = prepare(models(irreps), Freeze(kind="freeze", parent="any", parts=BACKBONE), seed=1)
+    engine, batch = numbered_batch(model, CachedEngine)
+    for _ in range(2):
+        expected = gradients(TorchEngine(model, stress=True), model, batch_for(model), "stress", weights)
+        assert_same(gradients(engine, model, batch, "stress", weights), expected, tolerance=1e-6)
+        with engine.predicting() as ours, TorchEngine(model, stress=True).predicting() as theirs:
+            found, reference = ours(batch), theirs(batch_for(model))
+        for name, tolerance in (("energy", 1e-8), ("forces", 1e-7), ("stress", 1e-8)):
+            torch.testing.assert_close(found[name], reference[name], rtol=0, atol=tolerance)
+        with torch.no_grad():
+            for parameter in model.readouts.parameters():
+                parameter.mul_(1.3)
+
+
+def test_kept_features_know_the_pair_repulsion():
+    shape = ArchitectureConfig(hidden_irreps="4x0e", r_max=4.0, correlation=2, max_ell=1, mlp_irreps="4x0e")
+    plain = random_model(shape, E0S, strained_oxides(), dtype="float64", seed=1)
+    model = build_model(describe_model(plain) | {"pair_repulsion": True})
+    model = prepare(model, Freeze(kind="freeze", parent="any", parts=BACKBONE), seed=1)
+    engine, batch = numbered_batch(model, CachedEngine)
+    with torch.no_grad():
+        for parameter in model.readouts.parameters():
+            parameter.mul_(1.3)
+    expected = gradients(TorchEngine(model, stress=True), model, batch_for(model), "stress")
+    assert_same(gradients(engine, model, batch, "stress"), expected, tolerance=1e-6)
+
+
+def test_features_are_kept_where_only_readouts_train_and_it_pays(models, recipe):
+    frozen = prepare(models("4x0e"), Freeze(kind="freeze", parent="any", parts=BACKBONE), seed=1)
+    long, short = recipe(optimiser={"max_epochs": 200}), recipe(optimiser={"max_epochs": 5})
+    assert choose_engine(long, frozen, [50] * 10) == "cached"
+    assert choose_engine(short, frozen, [50] * 10) == "fused"
+    assert choose_engine(long, prepare(models("4x0e"), recipe().strategy, seed=1), [50] * 10) == "fused"
+
+
+def test_what_cannot_be_kept_is_refused(models, recipe):
+    asked = recipe(engine="cached")
+    with pytest.raises(TrainingError, match="more than the readouts"):
+        choose_engine(asked, prepare(models("4x0e"), recipe().strategy, seed=1), [50])
+    frozen = prepare(models("4x0e"), Freeze(kind="freeze", parent="any", parts=BACKBONE), seed=1)
+    with pytest.raises(TrainingError, match="GiB"):
+        choose_engine(asked, frozen, [2000] * 100)
