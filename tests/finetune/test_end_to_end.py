@@ -162,6 +162,26 @@ def test_every_strategy_goes_on_from_the_parent(recipe, folder, strategy):
     assert all((count == 0) == (part in frozen) for part, count in effective["trained_parameters"].items())
 
 
+def test_kept_features_train_as_the_whole_model_does(recipe, folder):
+    parts = ["embedding", "interaction-1", "interaction-2", "products"]
+    strategy = {"kind": "freeze", "parts": parts, "parent": str(folder / "whole" / "tiny.safetensors")}
+    counted, histories = [], {}
+    for engine in ("fused", "cached"):
+        config = recipe(
+            data={"sources": [str(folder / "frames.xyz")], "exclude": [], "valid_fraction": 0.25},
+            strategy=strategy | {"architecture": None},
+            optimiser={"max_epochs": 3, "lr": 0.01},
+            engine=engine,
+        )
+        train(config, folder / f"run-{engine}", on_kept=lambda done, total: counted.append((done, total)))
+        histories[engine] = history(folder / f"run-{engine}")
+    assert counted == [(done, 24) for done in range(1, 25)]
+    for name in ("loss", "force_rmse_mev_per_a", "stress_rmse_mev_per_a3"):
+        fused, cached = ([entry[name] for entry in histories[engine]] for engine in ("fused", "cached"))
+        assert cached == pytest.approx(fused, rel=1e-5)
+        assert abs(cached[-1] - cached[0]) > 1e-3 * cached[0]
+
+
 def test_replayed_frames_are_chosen_as_asked(recipe, folder, tmp_path):
     """Farthest-point sampling takes the one compressed frame, and differs from a random choice."""
     frames = [copper(seed) for seed in range(50, 58)]
