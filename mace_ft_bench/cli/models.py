@@ -1,4 +1,4 @@
-"""``mfb models``: what can be served; fetch, add, remove and convert weights."""
+"""``mfb models``: what can be served; fetch, add, remove, convert and cut weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mace_ft_bench.zoo.registry import find_model, list_models, whereabouts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(help="List, fetch, add, remove or convert models.", invoke_without_command=True)
+app = typer.Typer(help="List, fetch, add, remove, convert or cut models.", invoke_without_command=True)
 
 Trust = Annotated[bool, typer.Option("--trust", help="Allow unpickling a .model file, which runs code in it.")]
 _SHORT_LIST = 8
@@ -149,4 +149,21 @@ def export(
     from mace_ft_bench.zoo.export_formats import export_model  # noqa: PLC0415 - imports torch and mace
 
     written = export_model(model, out, kind=kind, dtype=dtype, trust=trust)
+    console().print(f"wrote {written}", soft_wrap=True, markup=False)
+
+
+@app.command("cut")
+def cut(
+    model: Annotated[str, typer.Argument(help="Name of a MACE model, or a .safetensors or .model file.")],
+    *,
+    elements: Annotated[str, typer.Option(help="Chemical symbols to keep, for example Li,Ge,P,S.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write; must not exist.")],
+    head: Annotated[str, typer.Option(help="Head to keep, where there are several.")] = "",
+    trust: Trust = False,
+) -> None:
+    """Write a model for fewer elements, with the same energies and forces."""
+    from mace_ft_bench.finetune.cut_elements import cut_elements  # noqa: PLC0415 - imports torch and mace
+
+    symbols = [symbol.strip() for symbol in elements.split(",")]
+    written = cut_elements(model, symbols, out, head=head, trust=trust)
     console().print(f"wrote {written}", soft_wrap=True, markup=False)

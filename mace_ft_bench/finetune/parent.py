@@ -32,7 +32,7 @@ class Parent:
     """Energy per element [eV]."""
 
 
-def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype, trust: bool = False) -> Parent:
+def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype | None = None, trust: bool = False) -> Parent:
     """Return the parent in the dtype of the training.
 
     Parameters
@@ -42,7 +42,7 @@ def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype, trust: bool
     head
         Its head; may be empty where it has one.
     dtype
-        Type of its weights from now on.
+        Type of its weights from now on; by default as they are.
     trust
         Allow unpickling a ``.model`` file.
 
@@ -57,7 +57,7 @@ def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype, trust: bool
     """
     path = Path(name_or_path) if is_path(name_or_path) else _file_of(name_or_path, trust=trust)
     loaded = load_checkpoint(path) if path.suffix == ".safetensors" else load_mace_model(path, trust=trust)
-    model = single_head(loaded.to(dtype), head, name=name_or_path)
+    model = single_head(loaded.to(dtype) if dtype else loaded, head, name=name_or_path)
     return Parent(name_or_path, sha256_of(path), model, e0s_of(model))
 
 
