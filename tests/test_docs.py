@@ -1,4 +1,4 @@
-"""What the documents show is run: Python blocks of a page in one process, `$ mfb` lines in the shell."""
+"""What the documents show is run, page by page and in order: Python, `$ mfb` lines, and files with a title."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(page, kind):
-    return [text for found, text in BLOCK.findall(page.read_text(encoding="utf-8")) if found == kind]
+BLOCK = re.compile(r'^```(python|console|toml title="([^"]+)")\n(.*?)^```', re.MULTILINE | re.DOTALL)
+MFB = [sys.executable, "-m", "mace_ft_bench.cli.main"]
 
 
 def identifier(page):
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=identifier)
-def test_python_blocks(page, tmp_path):
-    script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
-    subprocess.run([sys.executable, "-W", "error", str(script)], check=True, cwd=tmp_path)
+def commands(text):
+    lines = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+    words = [shlex.split(line) for line in lines]
+    assert all(program == "mfb" for program, *_ in words)
+    return [arguments for _, *arguments in words]
 
 
-def commands(page):
-    lines = "".join(blocks(page, "console")).splitlines()
-    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+def script(page):
+    """Return a page as one program: its Python, its `$ mfb` lines, and its files, in order."""
+    lines = []
+    for kind, name, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if name:
+            lines.append(f"__import__('pathlib').Path({name!r}).write_text({text!r}, encoding='utf-8')")
+        elif kind == "python":
+            lines.append(text)
+        else:
+            lines += [f"__import__('subprocess').run({MFB + words!r}, check=True)" for words in commands(text)]
+    return "\n".join(lines)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=identifier)
-def test_commands(page, tmp_path):
+@pytest.mark.parametrize("page", [page for page in PAGES if script(page)], ids=identifier)
+def test_what_a_page_shows_runs(page, tmp_path):
+    program = tmp_path / "page.py"
+    program.write_text(script(page), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if key != "MFB_MIRROR"}
-    for command in commands(page):
-        program, *arguments = shlex.split(command)
-        assert program == "mfb"
-        subprocess.run(
-            [sys.executable, "-m", "mace_ft_bench.cli.main", *arguments], check=True, cwd=tmp_path, env=environment
-        )
+    subprocess.run([sys.executable, "-W", "error", str(program)], check=True, cwd=tmp_path, env=environment)
 
 
 def test_links_lead_somewhere():
