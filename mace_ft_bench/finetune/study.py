@@ -12,7 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.errors import CardError, DataError, MaceFtBenchError
-from mace_ft_bench.finetune.config import E0sConfig, FinetuneConfig, LossWeights, Scratch, Strategy, load_recipe
+from mace_ft_bench.finetune.config import (
+    E0sConfig,
+    FinetuneConfig,
+    LossWeights,
+    MultiheadReplay,
+    Scratch,
+    Strategy,
+    load_recipe,
+)
 from mace_ft_bench.finetune.export import export
 from mace_ft_bench.finetune.prepare import prepare_frames
 from mace_ft_bench.finetune.run_folder import write_json
@@ -120,7 +128,9 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
     name, changes = variant
     data = replace(base.data, train_fraction=fraction, share_seed=seed)
     training, _ = prepare_frames(data, mirror=mirror)
-    steps_per_epoch = math.ceil(len(training) / base.optimiser.batch_size)
+    strategy = changes.strategy or base.strategy
+    replayed = strategy.frames if isinstance(strategy, MultiheadReplay) else 0
+    steps_per_epoch = math.ceil((len(training) + replayed) / base.optimiser.batch_size)
     epochs = max(2, round(study.steps / steps_per_epoch))
     lr = changes.lr or base.optimiser.lr
     config = replace(
@@ -128,7 +138,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
         name=f"{name}-{fraction:g}-{seed}",
         seed=seed,
         data=data,
-        strategy=changes.strategy or base.strategy,
+        strategy=strategy,
         weights=changes.weights or base.weights,
         e0s=changes.e0s or base.e0s,
         optimiser=_stretched(base, epochs, lr),

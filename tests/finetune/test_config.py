@@ -6,6 +6,7 @@ import pytest
 
 from mace_ft_bench.errors import CardError
 from mace_ft_bench.finetune.config import PARTS, StageTwoConfig, load_recipe
+from mace_ft_bench.finetune.study import load_study
 from mace_ft_bench.paths import PACKAGE
 
 from .conftest import STAGE_TWO
@@ -16,7 +17,9 @@ FREEZE = {"kind": "freeze", "parts": ["embedding"], **_NO_ARCHITECTURE}
 REPLAY = {"kind": "multihead-replay", "replay": ["a:b"], "frames": 3, **_NO_ARCHITECTURE}
 
 _FILES = sorted((PACKAGE.parent / "recipes").glob("*.toml"))
-RECIPES = [path for path in _FILES if not path.name.endswith(".distill.toml")]  # those are of `mfb distill`
+_OTHERS = (".distill.toml", ".study.toml")  # those are of `mfb distill` and `mfb study`
+RECIPES = [path for path in _FILES if not path.name.endswith(_OTHERS)]
+STUDIES = [path for path in _FILES if path.name.endswith(".study.toml")]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -24,10 +27,17 @@ def test_every_recipe_parses_and_names_its_model(path):
     assert load_recipe(path).name == path.stem
 
 
-def test_the_embedded_model_never_sees_its_test_frames():
-    data = load_recipe(PACKAGE.parent / "recipes" / "mo-ft.toml").data
-    assert "mlearn-mo:test" in data.exclude
-    assert "mlearn-mo:test" not in data.sources
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_parses_and_names_itself(path):
+    assert load_study(path)[0].name == path.name.removesuffix(".study.toml")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_embedded_models_never_see_their_test_frames(path):
+    data = load_recipe(path).data
+    trained = {source.removesuffix(":train") for source in data.sources if source.endswith(":train")}
+    assert {f"{name}:test" for name in trained} <= set(data.exclude)
+    assert not set(data.sources) & set(data.exclude)
 
 
 def test_a_good_recipe(recipe):

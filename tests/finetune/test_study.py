@@ -83,6 +83,14 @@ def test_all_runs_take_the_same_number_of_steps(files):
     assert changed.optimiser.lr_decay**changed.optimiser.max_epochs == pytest.approx(0.9**10)
 
 
+def test_steps_on_replayed_frames_count(files):
+    """Twelve training frames and twelve of the parent's, four a step: half as many epochs as without."""
+    text = STUDY + '[variants.replay.strategy]\nkind = "multihead-replay"\nparent = "parent.safetensors"\n'
+    (files / "study.toml").write_text(text + 'replay = ["domain.xyz"]\nframes = 12\n')
+    epochs = {run.name: run.config.optimiser.max_epochs for run in plan(*load_study(files / "study.toml"))}
+    assert (epochs["full-1-1"], epochs["replay-1-1"]) == (4, 2)
+
+
 def test_other_seeds_draw_other_shares_beside_the_same_validation_frames(files):
     study, base = load_study(files / "study.toml")
     halves = [run for run in plan(study, base) if run.fraction == 0.5 and run.variant == "full"]
