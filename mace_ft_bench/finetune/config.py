@@ -28,6 +28,8 @@ class DataConfig(StrictTable):
     """Share of every config_type that validates."""
     train_fraction: float = 1.0
     """Share of the training frames of every config_type that is used, for learning curves."""
+    group_fractions: dict[str, float] = field(default_factory=dict)
+    """The same for single config_types, instead of ``train_fraction``; names may hold wildcards (``fp/*``)."""
     split_seed: int = 1
     """Seed of the split, and of the share unless it has its own."""
     share_seed: int | None = None
@@ -47,9 +49,10 @@ class DataConfig(StrictTable):
             raise CardError("split_by splits nothing where valid names the validation frames.", fix="give either.")
         if not self.sources:
             raise CardError("sources is empty.", fix='name a dataset split, "<dataset>:<split>", or a file.')
-        if not 0 < self.valid_fraction < 1 or not 0 < self.train_fraction <= 1 or self.split_seed < 0:
+        shares = (self.train_fraction, *self.group_fractions.values())
+        if not 0 < self.valid_fraction < 1 or not 0 < min(shares) <= max(shares) <= 1 or self.split_seed < 0:
             raise CardError(
-                "valid_fraction or train_fraction is not between 0 and 1, or split_seed is negative.",
+                "valid_fraction, train_fraction or a group fraction is not between 0 and 1, or split_seed is negative.",
                 fix="give, say, 0.1, 1.0 and 1.",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from mace_ft_bench.datasets.partition import Grouping, partition
 from mace_ft_bench.datasets.readers.extxyz import frames_of_extxyz
 from mace_ft_bench.datasets.select import environments, farthest_points
 from mace_ft_bench.datasets.split import split_by_group
-from mace_ft_bench.errors import CardError, DataError
+from mace_ft_bench.errors import CardError, DataError, suggestion
 from mace_ft_bench.finetune.e0s import is_isolated_atom
 from mace_ft_bench.zoo.checkpoint import copy_model
 
@@ -41,7 +42,7 @@ def prepare_frames(data: DataConfig, *, mirror: Path | None = None) -> tuple[lis
     MissingDataError
         If a dataset is not on this machine.
     DataError
-        If a file holds no labelled frames.
+        If a file holds no labelled frames, or a share is named for a config_type that does not occur.
     """
     excluded = load_sources(data.exclude, mirror=mirror)
     validation = load_sources(data.valid, mirror=mirror)
@@ -50,10 +51,7 @@ def prepare_frames(data: DataConfig, *, mirror: Path | None = None) -> tuple[lis
     training = [frame for frame in frames if not is_isolated_atom(frame)]
     if not data.valid:
         training, validation = _split(training, data)
-    if data.train_fraction < 1:
-        seed = data.split_seed if data.share_seed is None else data.share_seed
-        training = split_by_group(training, fraction=data.train_fraction, seed=seed)[1]
-    return isolated + training, validation
+    return isolated + _share(training, data), validation
 
 
 def _split(frames: list[Atoms], data: DataConfig) -> tuple[list[Atoms], list[Atoms]]:
@@ -63,6 +61,30 @@ def _split(frames: list[Atoms], data: DataConfig) -> tuple[list[Atoms], list[Ato
     fractions = (1 - data.valid_fraction, data.valid_fraction)
     parts = partition(frames, grouping, fractions, seed=data.split_seed).parts
     return [frames[index] for index in parts[0]], [frames[index] for index in parts[1]]
+
+
+def _share(frames: list[Atoms], data: DataConfig) -> list[Atoms]:
+    """Return the share of every config_type that is trained on."""
+    groups = {frame.info[CONFIG_TYPE] for frame in frames}
+    for pattern in data.group_fractions:
+        if not any(fnmatchcase(group, pattern) for group in groups):
+            raise DataError(
+                f'group_fractions names "{pattern}", which no training frame is.', fix=suggestion(pattern, groups)
+            )
+    fractions = {group: _fraction(group, data) for group in groups}
+    seed = data.split_seed if data.share_seed is None else data.share_seed
+    kept: set[int] = set()
+    for fraction in sorted(set(fractions.values())):
+        own = [frame for frame in frames if fractions[frame.info[CONFIG_TYPE]] == fraction]
+        kept |= {
+            id(frame) for frame in (own if fraction == 1 else split_by_group(own, fraction=fraction, seed=seed)[1])
+        }
+    return [frame for frame in frames if id(frame) in kept]
+
+
+def _fraction(group: str, data: DataConfig) -> float:
+    named = (fraction for pattern, fraction in data.group_fractions.items() if fnmatchcase(group, pattern))
+    return next(named, data.train_fraction)
 
 
 def replay_frames(strategy: MultiheadReplay, parent: Parent, seed: int, *, mirror: Path | None = None) -> list[Atoms]:

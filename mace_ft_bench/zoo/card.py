@@ -19,7 +19,8 @@ class TriedRecipe(StrictTable):
     """What distinguished it."""
     energy_rmse_mev_per_atom: float
     force_rmse_mev_per_a: float
-    stress_rmse_mev_per_a3: float
+    stress_rmse_mev_per_a3: float | None = None
+    """Left out where no frame has stresses."""
     chosen: bool = False
 
 

@@ -100,6 +100,7 @@ def test_strategies_are_told_apart_by_their_kind(recipe, strategy):
         ({"e0s": {"policy": "given"}}, "values_ev belongs"),
         ({"e0s": {"policy": "parent", "values_ev": {"Cu": 0.0}}}, "values_ev belongs"),
         ({"data": {"train_fraction": 0.0}}, "train_fraction"),
+        ({"data": {"group_fractions": {"hot": 1.5}}}, "group fraction"),
         ({"optimiser": {"patience": -1}}, "patience"),
         ({"dtype": "float16"}, "dtype"),
         ({"eval_interval": 0}, "eval_interval"),

@@ -104,6 +104,19 @@ def test_a_share_of_every_group_is_trained_on(recipe, tmp_path):
     assert all(among(frame, everything) for frame in share)
 
 
+def test_shares_of_single_groups(recipe, tmp_path):
+    frames = [copper(seed, config_type=("cold/1", "cold/2", "hot")[seed % 3]) for seed in range(36)]
+    write_extxyz(frames, tmp_path / "mine.xyz")
+    changes = {"sources": [str(tmp_path / "mine.xyz")], "exclude": []}
+    whole, validation = prepare_frames(recipe(data=changes).data)
+    share, same = prepare_frames(recipe(data=changes | {"group_fractions": {"cold/*": 0.34}}).data)
+    assert same == validation
+    assert count_groups(whole) == {"cold/1": 9, "cold/2": 9, "hot": 9}
+    assert count_groups(share) == {"cold/1": 3, "cold/2": 3, "hot": 9}
+    with pytest.raises(DataError, match='"warm", which no training frame is'):
+        prepare_frames(recipe(data=changes | {"group_fractions": {"warm": 0.5}}).data)
+
+
 def test_isolated_atoms_always_train(recipe, tmp_path):
     atom = labelled(
         Atoms("Cu", cell=[12, 12, 12], pbc=True),
