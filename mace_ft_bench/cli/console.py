@@ -9,13 +9,13 @@ from rich.console import Console
 
 
 def console() -> Console:
-    """Return a console on standard output."""
-    return Console()
+    """Return a console on standard output; ``mlearn-si:train:3`` is a frame, not an emoji."""
+    return Console(emoji=False)
 
 
 def error_console() -> Console:
     """Return a console on standard error."""
-    return Console(stderr=True)
+    return Console(stderr=True, emoji=False)
 
 
 def print_json(data: Any) -> None:  # noqa: ANN401 - anything JSON can hold

@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
 from mace_ft_bench import __version__
+from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.main import app, main
 from mace_ft_bench.errors import (
     CardError,
@@ -275,3 +276,8 @@ def test_doctor_as_json():
     assert found["packages"]["mace-torch"] == "0.3.16"
     assert found["models"]["mo-ft"] == "embedded"
     assert {check["name"] for check in found["accelerators"] if check["good"]} >= {"e3nn", "fused"}
+
+
+def test_names_of_frames_are_no_emoji(capsys):
+    console().print("mlearn-si:train:3")
+    assert capsys.readouterr().out == "mlearn-si:train:3\n"

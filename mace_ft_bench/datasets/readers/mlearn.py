@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ase import Atoms
 
 from mace_ft_bench.datasets.frames import labelled
 from mace_ft_bench.datasets.readers.stress import voigt_from
+from mace_ft_bench.errors import DataError, suggestion
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.units import KBAR_IN_EV_PER_A3
 
@@ -22,18 +23,32 @@ if TYPE_CHECKING:
 class MlearnJson(StrictTable):
     """Frames of github.com/materialsvirtuallab/mlearn (doi 10.1021/acs.jpca.9b08723).
 
-    Its ``virial_stress`` is in kbar with compression positive, in an order that differs between elements.
+    Its ``virial_stress`` is in kbar with compression positive, in an order that differs between elements, and for Si
+    between groups.
     """
 
     stress_order: tuple[str, ...]
     """Order of the six components."""
+    group_stress_orders: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """That of groups which have another."""
 
     def __post_init__(self) -> None:
-        voigt_from([0.0] * 6, self.stress_order)
+        for order in (self.stress_order, *self.group_stress_orders.values()):
+            voigt_from([0.0] * 6, order)
 
     def read(self, path: Path) -> list[Atoms]:
-        """Return the frames of a JSON file."""
-        return [self._frame(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        """Return the frames of a JSON file.
+
+        Raises
+        ------
+        DataError
+            If it lacks a group of ``group_stress_orders``.
+        """
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        groups = {entry["group"] for entry in entries}
+        for name in set(self.group_stress_orders) - groups:
+            raise DataError(f'{path} has no group "{name}", of group_stress_orders.', fix=suggestion(name, groups))
+        return [self._frame(entry) for entry in entries]
 
     def _frame(self, entry: Any) -> Atoms:  # noqa: ANN401 - as parsed from JSON
         structure, outputs = entry["structure"], entry["outputs"]
@@ -43,10 +58,11 @@ class MlearnJson(StrictTable):
             cell=structure["lattice"]["matrix"],
             pbc=True,
         )
+        order = self.group_stress_orders.get(entry["group"], self.stress_order)
         return labelled(
             atoms,
             energy=outputs["energy"],
             forces=np.array(outputs["forces"]),
-            stress=-KBAR_IN_EV_PER_A3 * voigt_from(outputs["virial_stress"], self.stress_order),
+            stress=-KBAR_IN_EV_PER_A3 * voigt_from(outputs["virial_stress"], order),
             config_type=entry["group"],
         )

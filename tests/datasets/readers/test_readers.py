@@ -25,6 +25,22 @@ def test_mlearn_json_in_our_units_sign_and_order(tmp_path):
     assert frames[0].info["config_type"] == "Elastic"
 
 
+def test_groups_may_have_an_order_of_their_own(tmp_path):
+    other = mlearn_entry()
+    other["group"] = "Vacancy"
+    path = write_json(tmp_path, [mlearn_entry(), other])
+    orders = {"Vacancy": ["xx", "yy", "zz", "xz", "xy", "yz"]}
+    known, moved = read_frames(path, "mlearn-json", OPTIONS | {"group_stress_orders": orders})
+    check(known)
+    assert moved.info["REF_stress"][:4].tolist() == known.info["REF_stress"][:4].tolist()
+    assert moved.info["REF_stress"][[5, 4]].tolist() == known.info["REF_stress"][[4, 5]].tolist()
+    assert moved.info["REF_stress"][4] != known.info["REF_stress"][4]
+    with pytest.raises(DataError, match='no group "Vacncy"'):
+        read_frames(path, "mlearn-json", OPTIONS | {"group_stress_orders": {"Vacncy": orders["Vacancy"]}})
+    with pytest.raises(CardError, match="is no order"):
+        read_frames(path, "mlearn-json", OPTIONS | {"group_stress_orders": {"Vacancy": ["xx"]}})
+
+
 def test_one_kbar_of_compression_is_minus_a_tenth_of_a_gpa(tmp_path):
     entry = mlearn_entry()
     entry["outputs"]["virial_stress"] = [1.0, 0, 0, 0, 0, 0]
