@@ -106,6 +106,8 @@ class Acceleration:
         self._built: dict[str, Backend | None] = {}
         self._failed: set[str] = set()
         self._chosen: dict[tuple[int, frozenset[int]], Backend] = {}
+        self._proofs: dict[tuple[int, str], set[tuple[int, int]]] = {}
+        """By size class and way the pairs of elements, as indices in the model, on which it was compared."""
         self._dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         self.used = ""
         """Name of the way that served the last call."""
@@ -123,9 +125,21 @@ class Acceleration:
             If two atoms lie on each other.
         """
         situation = (size_class(len(graph.positions)), frozenset(graph.species.tolist()))
-        backend = self._chosen.get(situation) or self._choose(graph, situation)
+        backend = self._chosen.get(situation) or self._known(graph, situation) or self._choose(graph, situation)
         self.used = backend.name
         return backend.evaluate(graph)
+
+    def _known(self, graph: Graph, situation: tuple[int, frozenset[int]]) -> Backend | None:
+        """Return a way that was compared on every pair of elements of this graph; many sets of elements share pairs."""
+        if not self._proofs:
+            return None
+        pairs = graph.element_pairs()
+        for (size, name), proven in self._proofs.items():
+            backend = self._built.get(name)
+            if size == situation[0] and backend is not None and pairs <= proven:
+                self._chosen[situation] = backend
+                return backend
+        return None
 
     def _choose(self, graph: Graph, situation: tuple[int, frozenset[int]]) -> Backend:
         plain = BUILDERS[PLAIN](self._model, self._head)
@@ -136,6 +150,7 @@ class Acceleration:
             return plain
         backend = self._fastest(plain, graph, expected, situation[0])
         self._chosen[situation] = backend
+        self._proofs.setdefault((situation[0], backend.name), set()).update(graph.element_pairs())
         return backend
 
     def _fastest(self, plain: Backend, graph: Graph, expected: Output, size: int) -> Backend:
@@ -169,6 +184,7 @@ class Acceleration:
         self._built[name] = None
         self._failed.add(name)
         self._chosen = {key: chosen for key, chosen in self._chosen.items() if chosen.name != name}
+        self._proofs = {key: pairs for key, pairs in self._proofs.items() if key[1] != name}
         return None
 
     def _build(self, name: str, *, required: bool = False) -> Backend | None:

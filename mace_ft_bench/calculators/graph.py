@@ -53,6 +53,13 @@ class Graph:
         """Number of atoms of every structure (B,)."""
         return np.bincount(self.structure, minlength=len(self.cells))
 
+    def element_pairs(self) -> set[tuple[int, int]]:
+        """Return the pairs of elements, as indices in the model, that are candidate neighbours."""
+        first, second = np.repeat(self.species, np.diff(self.first_pair)), self.species[self.sender]
+        count = int(self.species.max()) + 1
+        found = np.flatnonzero(np.bincount(first * count + second, minlength=count**2))
+        return {(int(code) // count, int(code) % count) for code in found}
+
 
 def pair_table(candidates: Candidates, atoms: int) -> PairTable:
     """Sort candidate pairs by their first atom."""

@@ -251,6 +251,23 @@ def test_other_elements_are_compared_again(tiny_file, monkeypatch):
 
 
 @pytest.mark.usefixtures("fresh_cache")
+def test_pairs_of_elements_are_compared_once(tiny_file, monkeypatch):
+    """Of many compositions most have only pairs that another one had: comparing each would cost the plain path."""
+    calls = []
+    original = acceleration.difference
+    monkeypatch.setattr(acceleration, "difference", lambda *a: calls.append(1) or original(*a))
+    calculator = get_calculator(tiny_file, accelerate="fused")
+    compound = crystal()
+    compound.symbols[:] = ["Mo", "Si"]
+    apart = crystal() * (1, 1, 8)
+    apart.symbols[:] = ["Mo"] * 8 + ["Si"] * 8
+    for atoms, comparisons in ((compound, 1), (crystal(), 1), (apart, 2), (apart[:8] * (1, 1, 2), 2)):
+        calculator.evaluate([atoms])
+        assert len(calls) == comparisons
+        assert calculator.accelerator == "fused"
+
+
+@pytest.mark.usefixtures("fresh_cache")
 def test_a_way_that_crashes_is_not_used(tiny_file, monkeypatch, caplog):
     class Crashing(Wrong):
         def evaluate(self, _graph):
