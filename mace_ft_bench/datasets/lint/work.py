@@ -2,6 +2,10 @@
 
 Between two frames of the same atoms, dE = -F.dx + V s:e with the mean forces F and stresses s of the two, up to third
 order in the displacements dx and strains e. Any mistake of sign, unit or order of a label breaks it.
+
+Third order has a sign, too: potentials stiffen, so that the mean of the two ends is too much work from a crystal at
+rest to one that is strained and shaken. A wrong order of shears makes the stress do less work and so looks better than
+the right one, if what is left of the energies is compared with zero. It is compared with what is usual.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
 from mace_ft_bench.datasets.lint.displacement import displacements, rms_displacements, same_atoms
@@ -45,13 +51,23 @@ _BEYOND = 6.0
 _MISMATCH_EV = 0.05
 """Mismatch of a pair that is never named [eV]."""
 _SHARE = 0.2
-"""Least work of forces, as a share of the differences of energies, for saying that it explains them not."""
+"""Least work of forces, and least rest without it, as shares of the differences of energies, for saying that forces
+explain them not."""
+_FEWEST_VOLUMES = 5
+"""Volumes, apart by a thousandth at least, from which a bulk modulus is taken."""
 _SIGNIFICANCE = 5.0
 """Standard errors by which a bulk modulus has to differ from zero."""
 _BETTER = 1.3
-"""Factor on the mismatch by which another convention has to win."""
+"""Factor on the mismatch by which another convention has to win, be it over the labels as they are or a simpler one."""
 _EVIDENCE = 12.0
 """Least logarithm of the likelihood ratio for that."""
+_EVIDENCE_OF_FEW = 20.0
+"""The same from fewer than :data:`_MANY` pairs: the best of 36 conventions fits a few by chance."""
+_MANY = 20
+_BENT = 0.25
+"""Mismatch as a share of second order that is never named; from a minimum third order can make a third."""
+_AGREEING = 3
+"""Pairs of a frame that have to miss before it is named."""
 _STIFFEST_GPA = 2000.0
 """Bulk modulus that no substance has; diamond has 440 GPa."""
 _ASE = "xx yy zz yz xz xy"
@@ -76,6 +92,14 @@ class Pairs:
     """Volume times strain in engineering components (m, 6) [Angstrom^3]."""
     reach: np.ndarray
     """Mean square displacement, strains counted over a bond of 3 Angstrom [Angstrom^2] (m,)."""
+    bend: np.ndarray
+    """Second order: half the difference between the work of one frame's labels and of the other's [eV] (m,)."""
+
+    @property
+    def third_order(self) -> np.ndarray:
+        """What the order scales with that the work leaves out [Angstrom^3] (m,)."""
+        third: np.ndarray = np.maximum(self.reach, 1e-12) ** 1.5
+        return third
 
     def work_of_stress(self, factor: float = 1.0, order: str = _ASE) -> np.ndarray:
         """Return V s:e [eV] (m,) for labels of another sign, unit (the factor) or order."""
@@ -92,6 +116,7 @@ class Pairs:
             self.stress[chosen],
             self.strain[chosen],
             self.reach[chosen],
+            self.bend[chosen],
         )
 
 
@@ -107,11 +132,13 @@ def energy_forces(frames: Frames, pairs: Sequence[Pairs]) -> list[Finding]:
     found = []
     for group in pairs:
         usable = group.some(np.isfinite(group.work_of_stress()))
-        rest = _best_stress(usable) if len(usable.energy) else np.zeros(0)
+        rest = usable.energy - (_best_stress(usable) if len(usable.energy) else np.zeros(0))
+        # A convention that fits others by chance must not make labels foreign that agree as they are.
+        misses = np.abs([usable.energy - usable.work_of_stress() - usable.work, rest - usable.work]).min(axis=0)
         names = group_of(frames[int(group.members[0, 0])])
         where = f" of {names}" if names else ""
-        finding = _wrong_forces(usable, usable.energy - rest, where)
-        found += [finding] if finding else _foreign_labels(usable, usable.energy - rest - usable.work, where)
+        finding = _wrong_forces(usable, rest, where)
+        found += [finding] if finding else _foreign_labels(usable, misses, where)
     return found
 
 
@@ -122,13 +149,18 @@ def stresses(frames: Frames, pairs: Sequence[Pairs]) -> list[Finding]:
 
 
 def _by_volume(frames: Frames) -> list[Finding]:
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, frame in frames.items():
-        if STRESS in frame.info and frame.cell.rank == 3 and frame.pbc.all():  # noqa: PLR2004 - dimensions
-            key = (group_of(frame), frame.symbols.formula.reduce()[0].format("metal"))
-            groups.setdefault(key, []).append(index)
+    used = {
+        index: frame
+        for index, frame in frames.items()
+        if STRESS in frame.info and frame.cell.rank == 3 and frame.pbc.all()  # noqa: PLR2004 - dimensions
+    }
     found = []
-    for (group, formula), members in sorted(groups.items()):
+    # Two crystals of one composition may well have a higher pressure at the larger volume.
+    for members in same_atoms(used, by_group=True):
+        if len({round(float(np.log(used[index].cell.volume)), 3) for index in members}) < _FEWEST_VOLUMES:
+            continue
+        group = group_of(frames[members[0]])
+        formula = frames[members[0]].symbols.formula.reduce()[0].format("metal")
         try:
             response = pressure_response([frames[index] for index in members])
         except DataError:
@@ -154,18 +186,11 @@ def _wrong_stress(frames: Frames, pairs: Pairs) -> Finding | None:
     strained = pairs.some(np.isfinite(pairs.stress).all(axis=1) & (np.abs(pairs.strain).max(axis=1, initial=0) > 0))
     if len(strained.energy) < _FEWEST_PAIRS:
         return None
-    target = strained.energy - strained.work
-    misses = {
-        (sign, unit, order): _trimmed_rms((target - strained.work_of_stress(sign / factor, order)) / strained.reach)
-        for sign, (unit, factor), order in itertools.product((1, -1), _UNITS.items(), _ORDERS)
-    }
-    as_is = misses[1, "eV/A^3", _ASE]
-    best = min(misses, key=lambda key: misses[key])
-    # The logarithm of the likelihood ratio of two conventions, for errors of one width.
-    evidence = len(target) * np.log(max(as_is, 1e-12) / max(misses[best], 1e-12))
-    if evidence < _EVIDENCE or as_is < _BETTER * misses[best] or _mismatch(target) < 1e-3:  # noqa: PLR2004 - [eV]
+    strained = strained.some(_independent(strained))
+    better = _better_convention(strained)
+    if better is None:
         return None
-    sign, unit, order = best
+    sign, unit, order = better
     wrong = [
         *(["the sign"] if sign < 0 else []),
         *([f"the unit, which would be {unit}"] if unit != "eV/A^3" else []),
@@ -182,6 +207,36 @@ def _wrong_stress(frames: Frames, pairs: Pairs) -> Finding | None:
     )
 
 
+def _better_convention(pairs: Pairs) -> tuple[int, str, str] | None:
+    """Return sign, unit and order of the stress if they explain the energies beyond doubt better than ASE's do."""
+    target = pairs.energy - pairs.work
+    if _mismatch(target) < 1e-3:  # noqa: PLR2004 - [eV]
+        return None
+    # Towards the higher energy, third order has one sign, whichever frame comes first.
+    scale = np.where(pairs.energy < 0, -pairs.third_order, pairs.third_order)
+    misses = {
+        (sign, unit, order): max(1e-12, _scatter((target - pairs.work_of_stress(sign / factor, order)) / scale))
+        for sign, (unit, factor), order in itertools.product((1, -1), _UNITS.items(), _ORDERS)
+    }
+    as_is = (1, "eV/A^3", _ASE)
+    good = [key for key, miss in misses.items() if miss <= _BETTER * min(misses.values())]
+    simplest = min(good, key=lambda key: (sum(one != own for one, own in zip(key, as_is, strict=True)), misses[key]))
+    # The logarithm of the likelihood ratio of two conventions, for errors of one width.
+    evidence = len(target) * np.log(misses[as_is] / misses[simplest])
+    needed = _EVIDENCE if len(target) >= _MANY else _EVIDENCE_OF_FEW
+    return simplest if evidence >= needed and misses[as_is] >= _BETTER * misses[simplest] else None
+
+
+def _independent(pairs: Pairs) -> np.ndarray:
+    """Choose the nearest pairs of which none follows from others, a tree: the frames less one for each parent."""
+    frames, numbers = np.unique(pairs.members, return_inverse=True)
+    first, second = numbers.reshape(-1, 2).T
+    away = coo_array((np.maximum(pairs.reach, 1e-12), (first, second)), shape=(len(frames), len(frames)))
+    tree = minimum_spanning_tree(away.tocsr()).tocoo()
+    kept = set(zip(tree.row.tolist(), tree.col.tolist(), strict=True))
+    return np.array([pair in kept for pair in zip(first.tolist(), second.tolist(), strict=True)], dtype=bool)
+
+
 def _pairs_of(frames: Frames, group: list[int]) -> Pairs:
     members, rows = [], []
     for first, second in _near(frames, group):
@@ -189,13 +244,13 @@ def _pairs_of(frames: Frames, group: list[int]) -> Pairs:
         if row is not None:
             members.append((first, second))
             rows.append(row)
-    table = np.array(rows).reshape(-1, 15)
-    energy, work, stress, strain, reach = (*table[:, :2].T, table[:, 2:8], table[:, 8:14], table[:, 14])
-    return Pairs(np.array(members, dtype=int).reshape(-1, 2), energy, work, stress, strain, reach)
+    table = np.array(rows).reshape(-1, 16)
+    energy, work, reach, bend = table[:, [0, 1, 14, 15]].T
+    return Pairs(np.array(members, dtype=int).reshape(-1, 2), energy, work, table[:, 2:8], table[:, 8:14], reach, bend)
 
 
 def _compare(one: Atoms, other: Atoms) -> np.ndarray | None:
-    """Return energy, work, stress and volume times strain and reach of a pair (15,), None if it is too far apart."""
+    """Return energy, work, stress, volume times strain, reach and bend of a pair (16,), None if it is too far apart."""
     moved, strain = displacements(one, other)
     squares = (moved**2).sum(axis=1)
     if squares.mean() > _FAR_A**2 or squares.max() > _FARTHEST_A**2 or np.abs(strain).max() > _STRAIN:
@@ -206,7 +261,9 @@ def _compare(one: Atoms, other: Atoms) -> np.ndarray | None:
     stress = sum(frame.info.get(STRESS, np.full(6, np.nan)) for frame in (one, other)) / 2
     energy = other.info[ENERGY] - one.info[ENERGY]
     reach = squares.mean() + (_BOND_A * np.abs(strain).max()) ** 2
-    return np.concatenate([[energy, -float((force * moved).sum())], stress, engineering, [reach]])
+    steeper = sum(sign * frame.info.get(STRESS, np.zeros(6)) for sign, frame in ((1, other), (-1, one))) @ engineering
+    bend = abs(float(steeper - ((other.arrays[FORCES] - one.arrays[FORCES]) * moved).sum())) / 2
+    return np.concatenate([[energy, -float((force * moved).sum())], stress, engineering, [reach, bend]])
 
 
 def _near(frames: Frames, group: list[int]) -> Iterator[tuple[int, int]]:
@@ -237,6 +294,7 @@ def _wrong_forces(pairs: Pairs, energy: np.ndarray, where: str) -> Finding | Non
     """Judge all forces of a group by the slope of energies in the work, and by what is left of them."""
     if len(energy) < _FEWEST_PAIRS or _mismatch(energy) < 1e-3:  # noqa: PLR2004 - [eV]
         return None
+    left = _mismatch(energy - pairs.work)
     good = np.abs(energy) <= np.percentile(np.abs(energy), 90)
     work, energy = pairs.work[good], energy[good]
     slope = float(work @ energy / max(work @ work, 1e-12))
@@ -245,7 +303,7 @@ def _wrong_forces(pairs: Pairs, energy: np.ndarray, where: str) -> Finding | Non
         sign = "the sign" if slope < 0 else "the unit"
         text = f"Energies{where} change by {slope:.3g} times the work of the forces: {sign} of one of them is wrong."
         fix = "convert the source again with the right --forces-unit and --energy-unit."
-    elif abs(correlation) < 0.5 and _mismatch(work) > _SHARE * _mismatch(pairs.energy):  # noqa: PLR2004 - unexplained
+    elif abs(correlation) < 0.5 and min(_mismatch(work), left) > _SHARE * _mismatch(pairs.energy):  # noqa: PLR2004
         text = f"Forces{where} do not belong to the energies: their work explains {correlation:.0%} of the differences."
         fix = "look whether forces were assigned to other frames or atoms."
     else:
@@ -253,14 +311,13 @@ def _wrong_forces(pairs: Pairs, energy: np.ndarray, where: str) -> Finding | Non
     return Finding("energy-forces", "error", text, fix, tuple(sorted({int(index) for index in pairs.members.ravel()})))
 
 
-def _foreign_labels(pairs: Pairs, rest: np.ndarray, where: str) -> list[Finding]:
-    """Name frames most of whose pairs miss by far more than usual."""
-    if len(rest) < _FEWEST_PAIRS:
+def _foreign_labels(pairs: Pairs, misses: np.ndarray, where: str) -> list[Finding]:
+    """Name frames most of whose pairs miss by far more than usual, and than second order makes plausible."""
+    if len(misses) < _FEWEST_PAIRS:
         return []
-    third = np.maximum(pairs.reach, 1e-12) ** 1.5  # the order that the work leaves out
-    usual = float(np.median(np.abs(rest) / third)) * third
-    limit = np.maximum(_MISMATCH_EV, _BEYOND * usual)
-    named = _worst_frames(pairs.members, np.abs(rest) / limit)
+    usual = float(np.median(misses / pairs.third_order)) * pairs.third_order
+    limit = np.maximum(np.maximum(_MISMATCH_EV, _BEYOND * usual), _BENT * pairs.bend)
+    named = _worst_frames(pairs.members, misses / limit)
     if not named:
         return []
     own = np.isin(pairs.members, named).any(axis=1)
@@ -269,7 +326,7 @@ def _foreign_labels(pairs: Pairs, rest: np.ndarray, where: str) -> list[Finding]
             "energy-forces",
             "warning",
             f"Energies{where} differ from those of near frames by other than the work of the forces, by up to "
-            f"{np.abs(rest[own]).max():.3g} eV, more than six times what is usual at their distance.",
+            f"{misses[own].max():.3g} eV, more than six times what is usual at their distance.",
             "look whether energy and forces belong to these frames.",
             tuple(sorted(named)),
         )
@@ -285,16 +342,16 @@ def _worst_frames(members: np.ndarray, excess: np.ndarray) -> list[int]:
             int(frame): excess[left & (members == frame).any(axis=1)]
             for frame in np.unique(members[left & (excess > 1)])
         }
-        medians = {frame: float(np.median(own)) for frame, own in scores.items() if len(own) > 1}
+        medians = {frame: float(np.median(own)) for frame, own in scores.items() if len(own) >= _AGREEING}
         frame = max(medians, key=lambda frame: medians[frame], default=None)
         if frame is None or medians[frame] < 1:
             return named
         named.append(frame)
 
 
-def _trimmed_rms(values: np.ndarray) -> float:
-    """Return the root mean square of all but the largest tenth."""
-    kept = np.sort(np.abs(values))[: max(1, len(values) * 9 // 10)]
+def _scatter(values: np.ndarray) -> float:
+    """Return the root mean square deviation from the median, of all but the largest tenth."""
+    kept = np.sort(np.abs(values - np.median(values)))[: max(1, len(values) * 9 // 10)]
     return float(np.sqrt((kept**2).mean()))
 
 

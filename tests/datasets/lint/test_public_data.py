@@ -23,8 +23,20 @@ def findings(*sources, change=None):
     return {finding.check: finding for finding in lint_frames(frames).findings if finding.severity != "info"}
 
 
-def test_molybdenum_is_clean():
-    assert not findings("mlearn-mo")
+@pytest.mark.parametrize("name", ["mlearn-mo", "mlearn-si"])
+def test_mlearn_is_clean(name):
+    assert not findings(name)
+
+
+def test_the_order_of_the_sheared_silicon_is_not_that_of_vacancies():
+    frames, _ = read_sources(["mlearn-si"], mirror=Path(MIRROR))
+    for frame in frames:
+        frame.info["REF_stress"] = frame.info["REF_stress"][[0, 1, 2, 4, 3, 5]]
+    messages = {
+        f.message.split(" of ")[1].split()[0]: f.message for f in lint_frames(frames).findings if f.check == "stress"
+    }
+    assert set(messages) == {"Elastic", "Vacancy"}
+    assert all("wrong is the order, which would be xx yy zz xz yz xy" in message for message in messages.values())
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 5, 4], [0, 1, 2, 4, 3, 5], [0, 1, 2, 5, 4, 3]])
