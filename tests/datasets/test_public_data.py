@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spglib
 
 from mace_ft_bench.datasets.card import find_dataset, list_datasets
 from mace_ft_bench.datasets.convert import summarise
 from mace_ft_bench.datasets.fetch import MIRROR_VARIABLE, fetch, load_frames
 from mace_ft_bench.datasets.frames import count_groups
+from mace_ft_bench.datasets.lint.run import lint_frames
 from mace_ft_bench.datasets.readers import read_frames
 from mace_ft_bench.datasets.stress_convention import pressure_response, shear_response
+from mace_ft_bench.units import EV_PER_A3_IN_GPA
 
 MIRROR = os.environ.get(MIRROR_VARIABLE)  # before a fixture hides it
 pytestmark = pytest.mark.skipif(not MIRROR, reason=f"{MIRROR_VARIABLE} is not set")
@@ -102,6 +105,36 @@ def test_the_order_of_the_si_stress():
     assert response.is_consistent
     assert np.array(response.modulus_gpa) == pytest.approx(102.3 * np.eye(3), abs=0.1)
     assert pressure_response(elastic).is_consistent
+
+
+def least_symmetric(frame, stress):
+    """Return by how much a stress differs from its mean over the symmetry of the frame [GPa]."""
+    symmetry = spglib.get_symmetry((frame.cell.array, frame.get_scaled_positions(), frame.numbers), symprec=0.01)
+    cell = frame.cell.array.T
+    turns = [cell @ turn @ np.linalg.inv(cell) for turn in symmetry["rotations"]]
+    tensor = stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3)
+    return np.abs(np.mean([turn @ tensor @ turn.T for turn in turns], axis=0) - tensor).max() * EV_PER_A3_IN_GPA
+
+
+@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # of spglib 2.7
+@pytest.mark.parametrize(("name", "decided"), [("mlearn-si", 9), ("mlearn-mo", 3)])
+def test_the_stress_of_surfaces_is_as_symmetric_as_they_are(name, decided):
+    """Which tells the order of the shears, without a model."""
+    found = []
+    for frame in load(name):
+        if frame.info["config_type"] == "Surface":
+            stress = frame.info["REF_stress"]
+            found.append([least_symmetric(frame, stress[order]) for order in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 3, 5])])
+    own, exchanged = np.array(found).T
+    assert sum((exchanged > 0.01) & (own < 0.1 * exchanged)) == decided
+    assert not any((own > 0.01) & (exchanged < 0.1 * own))
+
+
+def test_three_si_test_frames_are_turned_training_frames():
+    test, train = load("mlearn-si", "test"), load("mlearn-si", "train")
+    leak = {finding.check: finding for finding in lint_frames(test, against=train).findings}["leak"]
+    assert leak.frames == (22, 23, 24)
+    assert {test[index].info["config_type"] for index in leak.frames} == {"Elastic"}
 
 
 def test_relaxed_si_defects_have_neither_stress_nor_forces():
