@@ -166,8 +166,7 @@ def group_bars(entry: Report) -> str:
     figure = new_figure(80 + (26 if rows[0]["parent"] else 17) * len(rows))
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
-        label, unit = _PANELS[name]
-        tidy(axes, f"{label.split()[0]} [{unit}]", "")
+        tidy(axes, f"{name[0].upper()} [{_PANELS[name][1]}]", "")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.locator_params(axis="x", nbins=3)
