@@ -148,7 +148,11 @@ def check_options(reader: str, options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in fields:
             raise CardError(f"Format {reader} takes no {_flag(name)}.", fix=f"it takes {_flags(fields)}.")
-    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in options]
+    needed = [
+        name
+        for name, field in fields.items()
+        if field.default is field.default_factory is dataclasses.MISSING and name not in options
+    ]
     if needed:
         one = " (--config-type puts all frames into one group)" if "config_type_key" in needed else ""
         raise CardError(f"Format {reader} needs {_flags(needed)}.", fix=f"give them, nothing is guessed{one}.")
