@@ -10,8 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def choose_head(heads: Sequence[str], head: str | None, *, model: str) -> str:
+def choose_head(heads: Sequence[str], head: str | None, *, model: str, option: str = "head") -> str:
     """Return the head to use: the one asked for, or the only one there is.
+
+    Parameters
+    ----------
+    heads
+        Names of the model's heads.
+    head
+        The one asked for.
+    model
+        Name of the model, for messages.
+    option
+        Where users say which head, for messages.
 
     Raises
     ------
@@ -21,7 +32,7 @@ def choose_head(heads: Sequence[str], head: str | None, *, model: str) -> str:
     if head is None and len(heads) == 1:
         return heads[0]
     if head is None:
-        raise UnknownNameError(f"Model {model} has several heads.", fix=f"pass head= one of {', '.join(heads)}.")
+        raise UnknownNameError(f"Model {model} has several heads.", fix=f"set {option} to one of {', '.join(heads)}.")
     if head in heads:
         return head
     raise UnknownNameError(f'Model {model} has no head "{head}".', fix=suggestion(head, heads))

@@ -103,7 +103,7 @@ def single_head(parent: Any, head: str, *, name: str) -> Any:  # noqa: ANN401 - 
         If the head does not exist, or none is named although there are several.
     """
     heads = list(parent.heads)
-    chosen = choose_head(heads, head or None, model=name)
+    chosen = choose_head(heads, head or None, model=name, option="[strategy] parent_head")
     if len(heads) == 1:
         return parent
     with mace_environment(), default_dtype(next(parent.parameters()).dtype):

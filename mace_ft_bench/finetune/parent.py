@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from mace_ft_bench.calculators.factory import is_path
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.initial import e0s_of, single_head
-from mace_ft_bench.zoo.checkpoint import load_checkpoint, load_mace_model
+from mace_ft_bench.zoo.checkpoint import load_checkpoint, load_mace_model, save_checkpoint
 from mace_ft_bench.zoo.registry import find_model
 from mace_ft_bench.zoo.weights import weights_path
 
@@ -54,11 +55,20 @@ def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype | None = Non
         If the model or the head does not exist.
     UntrustedFileError
         If a ``.model`` file is given without trust.
+    CheckpointError
+        If a ``.model`` file holds an architecture that could not be exported after training.
     """
     path = Path(name_or_path) if is_path(name_or_path) else _file_of(name_or_path, trust=trust)
-    loaded = load_checkpoint(path) if path.suffix == ".safetensors" else load_mace_model(path, trust=trust)
+    loaded = load_checkpoint(path) if path.suffix == ".safetensors" else _rebuilt(load_mace_model(path, trust=trust))
     model = single_head(loaded.to(dtype) if dtype else loaded, head, name=name_or_path)
     return Parent(name_or_path, sha256_of(path), model, e0s_of(model))
+
+
+def _rebuilt(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model as today's mace-torch builds it: pickles of earlier releases lack what later ones store."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(model, Path(folder) / "parent.safetensors")
+        return load_checkpoint(Path(folder) / "parent.safetensors")
 
 
 def _file_of(name: str, *, trust: bool) -> Path:

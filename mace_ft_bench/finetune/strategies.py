@@ -12,7 +12,7 @@ from mace_ft_bench.finetune.initial import HEAD, single_head
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 
 with mace_environment():
-    from mace.modules.lora import inject_LoRAs, merge_lora_weights
+    from mace.modules.lora import LoRAO3Linear, inject_LoRAs, merge_lora_weights
 
 if TYPE_CHECKING:
     from mace_ft_bench.finetune.config import Strategy
@@ -47,7 +47,8 @@ def prepare(model: Any, strategy: Strategy, *, seed: int) -> Any:  # noqa: ANN40
     if isinstance(strategy, LoRA):
         with torch.random.fork_rng(devices=[]), default_dtype(next(model.parameters()).dtype), mace_environment():
             torch.manual_seed(seed)
-            return inject_LoRAs(model, rank=strategy.rank, alpha=strategy.alpha)  # type: ignore[arg-type]  # a float does
+            model = inject_LoRAs(model, rank=strategy.rank, alpha=strategy.alpha)  # type: ignore[arg-type]  # a float does
+        return _without_harmful_updates(model)
     if isinstance(strategy, Freeze):
         _refuse_unknown_parts(model, strategy)
     return model
@@ -83,6 +84,18 @@ def trained_parts(model: Any) -> dict[str, int]:  # noqa: ANN401 - a ScaleShiftM
 
 def _decays(name: str) -> bool:
     return name.startswith("products.") or (name.startswith("interactions.") and "linear.weight" in name)
+
+
+def _without_harmful_updates(model: Any) -> Any:  # noqa: ANN401 - a ScaleShiftMACE
+    """Take updates back where they do harm.
+
+    On tables of elements they would change elements that no frame has; on maps with biases mace-torch cannot merge
+    them.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoRAO3Linear) and ("_embedding" in name or module.base.bias_numel):
+            model.set_submodule(name, module.base)
+    return model
 
 
 def _refuse_unknown_parts(model: Any, strategy: Freeze) -> None:  # noqa: ANN401 - a ScaleShiftMACE

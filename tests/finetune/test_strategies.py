@@ -15,6 +15,8 @@ from mace_ft_bench.finetune.loop import Trainer
 from mace_ft_bench.finetune.strategies import finish, part_of, prepare, trained_parts
 from mace_ft_bench.zoo.checkpoint import copy_model
 
+from ..conftest import build
+from ..zoo.test_convert import NONLINEAR
 from .conftest import copper
 
 E0S = {"Cu": -0.1, "Ag": 0.2, "Au": 0.4}
@@ -24,6 +26,7 @@ ALL = [
     LoRA("lora", "p", rank=2, alpha=4.0),
     MultiheadReplay("multihead-replay", "p", ("x:y",), 4),
 ]
+BIASED = ("readouts.0.linear_mid", "readouts.0.linear_2")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,21 @@ def test_low_rank_updates_merge_exactly(parent):
     assert not any("lora" in name for name, _ in merged.named_parameters())
     assert results(merged, mixed())["energy"] == pytest.approx(unmerged, abs=1e-10)
     assert abs(unmerged - results(parent, mixed())["energy"]) > 1e-3
+
+
+def test_maps_with_biases_are_left_alone():
+    """mace-torch wraps the biased readouts of MACE-MH-1 and then cannot merge them."""
+    model = build(**NONLINEAR)
+    strategy = LoRA("lora", "p", rank=2, alpha=4.0)
+    prepared = prepare(copy_model(model), strategy, seed=3)
+    with torch.no_grad():
+        for name, parameter in prepared.named_parameters():
+            if "lora" in name:
+                parameter.add_(0.1)
+    merged = dict(finish(prepared, strategy).named_parameters())
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, merged[name])}
+    assert any(name.startswith("interactions.1.linear") for name in changed)
+    assert not any("_embedding" in name or name.startswith(BIASED) for name in changed)
 
 
 def test_a_part_that_the_parent_lacks(parent):
