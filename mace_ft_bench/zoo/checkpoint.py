@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 FORMAT = "mace_ft_bench.checkpoint"
-VERSION = 1
+VERSION = 2
+_READABLE_VERSIONS = ("1", "2")
+"""Version 1 stored coupling tensors of every layer."""
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _CLASS_KEYS: dict[str, Mapping[str, Any]] = {
@@ -68,7 +70,9 @@ def save_checkpoint(model: torch.nn.Module, path: Path) -> None:
     config = describe_model(model)
     _refuse_incomplete(model, config)
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    header = {"format": FORMAT, "version": str(VERSION), "config": _dump(config)}
+    repeats = _repeated_couplings(state)
+    state = {name: tensor for name, tensor in state.items() if name not in repeats}
+    header = {"format": FORMAT, "version": str(VERSION), "config": _dump(config), "repeats": json.dumps(repeats)}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -135,7 +139,17 @@ def load_mace_model(path: Path, *, trust: bool) -> torch.nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise CheckpointError(f"{path} holds a {type(model).__name__}, not a MACE model.", fix="give a .model file.")
     _complete_old_contractions(model)
+    _complete_old_blocks(model)
     return model.eval()
+
+
+def _complete_old_blocks(model: torch.nn.Module) -> None:
+    """Add the attributes of blocks that releases before 0.3.10 did not store, with the values that they then had."""
+    for module in model.modules():
+        if isinstance(module, modules.blocks.InteractionBlock) and not hasattr(module, "edge_irreps"):
+            module.edge_irreps = module.node_feats_irreps
+        if isinstance(module, modules.blocks.NonLinearReadoutBlock) and not hasattr(module, "num_heads"):
+            module.num_heads = 1
 
 
 def _complete_old_contractions(model: torch.nn.Module) -> None:
@@ -316,7 +330,7 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.", fix="get it again.") from error
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by mace_ft_bench.", fix="convert it with `mfb models convert`.")
-    if header.get("version") != str(VERSION):
+    if header.get("version") not in _READABLE_VERSIONS:
         raise CheckpointError(f"{path} has format version {header.get('version')}.", fix="update mace_ft_bench.")
     try:
         config = json.loads(header["config"])
@@ -324,4 +338,28 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str
         raise CheckpointError(f"{path} has no readable configuration: {error!r}.", fix="get it again.") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} has a {type(config).__name__} for a configuration.", fix="get it again.")
-    return config, state
+    return config, state | (_repeats_of(path, header, state) if tensors else {})
+
+
+def _repeated_couplings(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Return which coupling tensors equal an earlier one: at degree 4 they are most of a small model."""
+    firsts: list[str] = []
+    repeats: dict[str, str] = {}
+    for name in sorted(name for name in state if _COUPLING.fullmatch(name)):
+        same = (other for other in firsts if _equal(state[name], state[other]))
+        if (first := next(same, None)) is None:
+            firsts.append(name)
+        else:
+            repeats[name] = first
+    return repeats
+
+
+def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first, second)
+
+
+def _repeats_of(path: Path, header: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    try:
+        return {name: state[first].clone() for name, first in json.loads(header.get("repeats", "{}")).items()}
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} names tensors that it does not hold: {error!r}.", fix="get it again.") from error

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mace_ft_bench import get_calculator, list_models, paths
@@ -132,13 +133,43 @@ def test_damaged_and_foreign_files(tmp_path, tiny_file):
 
 
 def rewritten(source, target, *, tensors=None, **config):
-    header = {
-        "format": checkpoint.FORMAT,
+    header = header_of(source) | {
         "version": str(config.pop("version", checkpoint.VERSION)),
         "config": json.dumps({**checkpoint.read_config(source), **config}),
     }
     save_file(tensors or load_file(source), target, metadata=header)
     return target
+
+
+def header_of(path):
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()
+
+
+def test_equal_couplings_are_stored_once(tmp_path):
+    path, plain = tmp_path / "m.safetensors", tmp_path / "plain.safetensors"
+    model = build()
+    checkpoint.save_checkpoint(model, path)
+    repeats = json.loads(header_of(path)["repeats"])
+    assert repeats
+    assert load_file(path).keys() == model.state_dict().keys() - repeats.keys()
+    found = checkpoint.load_checkpoint(path).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
+    assert len({tensor.data_ptr() for tensor in found.values() if tensor.numel()}) == sum(
+        1 for tensor in found.values() if tensor.numel()
+    )
+    header = {key: value for key, value in header_of(path).items() if key != "repeats"} | {"version": "1"}
+    save_file({name: tensor.clone().contiguous() for name, tensor in found.items()}, plain, metadata=header)
+    again = checkpoint.load_checkpoint(plain).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize("repeats", ["{", "[]", '{"a": "b"}', '{"a": ["b"]}', "1"])
+def test_repeats_that_lead_nowhere(tmp_path, tiny_file, repeats):
+    path = tmp_path / "m.safetensors"
+    save_file(load_file(tiny_file), path, metadata=header_of(tiny_file) | {"repeats": repeats})
+    with pytest.raises(CheckpointError, match="names tensors that it does not hold|do not fit"):
+        checkpoint.load_checkpoint(path)
 
 
 def test_newer_version(tmp_path, tiny_file):

@@ -50,7 +50,7 @@ class _NonLinear:
     """``a silu(x W) . v``."""
 
     def __init__(self, block: Any, head: int) -> None:  # noqa: ANN401 - a block of mace
-        width = block.linear_1.irreps_out.dim // getattr(block, "num_heads", 1)  # pickles of old releases have none
+        width = block.linear_1.irreps_out.dim // block.num_heads
         own = slice(head * width, (head + 1) * width)
         self._inner = _columns(block.linear_1, own)
         self._outer = silu_factor(block) * _columns(block.linear_2, head)[own]

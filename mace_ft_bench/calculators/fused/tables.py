@@ -162,8 +162,7 @@ def _contractions_known(block: Any) -> bool:  # noqa: ANN401 - a block of mace
 
 def _one_width(block: Any) -> bool:  # noqa: ANN401 - a block of mace
     """All irreps have the same number of channels, natural parity, and messages run over every degree from 0."""
-    edge_irreps = getattr(block, "edge_irreps", block.node_feats_irreps)  # pickles of old releases have none
-    groups = [o3.Irreps(irreps) for irreps in (edge_irreps, block.hidden_irreps, block.target_irreps)]
+    groups = [o3.Irreps(irreps) for irreps in (block.edge_irreps, block.hidden_irreps, block.target_irreps)]
     natural = all(ir.p == (-1) ** ir.l for irreps in groups for _, ir in irreps)
     widths = {mul for irreps in groups for mul, _ in irreps}
     complete = [ir.l for _, ir in block.target_irreps] == list(range(block.target_irreps.lmax + 1))
