@@ -1,0 +1,62 @@
+"""The pages of the embedded models: their table is that of their validations, and their recipes those of the cards."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mace_ft_bench import list_models
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / "docs" / "models"
+OLDER = {"mo-ft"}
+"""Trained before `mfb validate`; its page is docs/reference/molybdenum.md."""
+TRAINED_HERE = [card.name for card in list_models() if card.kind == "mace" and card.name not in OLDER]
+_WHOLE = 100  # from here on without decimals
+
+
+def validation_of(name):
+    return json.loads((PAGES / name / "validation.json").read_text(encoding="utf-8"))
+
+
+def number(errors, quantity):
+    if not errors or not errors.get(quantity):
+        return "–"
+    value = errors[quantity]["rmse"]
+    return f"{value:.0f}" if value >= _WHOLE else f"{value:.3g}"
+
+
+def rows(name):
+    """Return a line per set of frames that the model was not trained on."""
+    found = validation_of(name)
+    splits = [split for split in found["splits"] if split["role"] != "train"] + found["forgetting"]
+    for split in splits:
+        all_frames = split["errors"][0]
+        own, parents = all_frames["fine_tuned"], all_frames["parent"]
+        energy = "energy_relative" if split["name"] == "si-ood:test" else "energy"  # of another code: no common zero
+        cells = [f"{number(own, key)} ({number(parents, key)})" for key in (energy, "forces", "stress")]
+        kind = "forgetting" if split["role"] == "forgetting" else split["name"]
+        yield f"| {name} | {kind} | {split['frames']} | {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
+def test_the_table_is_that_of_the_validation(name):
+    table = (PAGES / "index.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows(name) if row not in table] == []
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
+def test_the_recipe_is_that_of_the_run(name):
+    recipe = tomllib.loads((ROOT / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
+    ran = validation_of(name)["recipe"]
+    for table in ("weights", "optimiser", "strategy", "stage_two"):
+        assert as_written(ran[table], recipe[table]) == recipe[table]
+    assert ran["data"]["sources"] == recipe["data"]["sources"]
+
+
+def as_written(ran, recipe):
+    """Return the keys that a recipe has; a run notes defaults, too."""
+    return {key: as_written(ran[key], value) if isinstance(value, dict) else ran[key] for key, value in recipe.items()}
