@@ -2,14 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+WORKERS ?= 2
 
 .PHONY: leaderboard test lint docs clean
 
 leaderboard: $(VENV)/.installed  ## install, run every case on the embedded models, write the leaderboard
 	$(BIN)/mfb run --models mo-ft,chgnet --fetch --out results
 
-test: $(VENV)/.installed  ## install, run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## install, run the tests in WORKERS processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
