@@ -118,6 +118,8 @@ def parity(split: str, name: str, sample: Sample) -> str:
     hexagons.set_array(None)
     hexagons.set_facecolor([to_rgba(TUNED, _PALEST + (1 - _PALEST) * share) for share in counts / counts.max()])
     axes.locator_params(nbins=5)
+    axes.xaxis.set_major_formatter("{x:g}")  # the default rounds ticks of some meV/atom to 0.00
+    axes.yaxis.set_major_formatter("{x:g}")
     label, _ = _PANELS[name]
     return to_svg(
         figure,
