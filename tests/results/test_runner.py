@@ -146,7 +146,7 @@ def test_ctrl_c_is_no_failure_of_the_model(emt, cases, store, computing):
     assert store.all() == []
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1j, object()], ids=str)
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1j, object()], ids=["nan", "inf", "complex", "object"])
 def test_what_is_no_number_is_an_error_and_no_result(emt, cases, store, computing, number):
     computing(lambda: number)
     (record,) = run(plan([emt], [cases["lattice"]], CPU), store)
