@@ -114,7 +114,7 @@ def init(
 
 @contextlib.contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """Let a polite kill unwind the stack, which ends the trainer too, instead of leaving it behind."""
+    """Let a polite kill unwind the stack, which frees the run folder."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield

@@ -71,29 +71,45 @@ def labelled(atoms: Atoms, *, energy: float, forces: np.ndarray, stress: np.ndar
 def is_same_frame(first: Atoms, second: Atoms, *, tolerance: float = 1e-4) -> bool:
     """Whether two labelled frames are one calculation: same atoms, energy [eV], volume and norms of the forces.
 
-    Both have energies, or forces, or both: a label that only one of them has makes them different.
+    Both have energies, or forces, or both: one of these that only one frame has makes them different; stresses are not
+    compared. Without forces the positions have to be the same.
     """
     return (
         len(first) == len(second)
         and (ENERGY in first.info, FORCES in first.arrays) == (ENERGY in second.info, FORCES in second.arrays)
         and abs(first.info.get(ENERGY, 0.0) - second.info.get(ENERGY, 0.0)) < tolerance
-        and abs(first.get_volume() - second.get_volume()) < tolerance * len(first)
+        and abs(first.cell.volume - second.cell.volume) < tolerance * len(first)
         and bool((np.sort(first.numbers) == np.sort(second.numbers)).all())
-        and bool(np.allclose(_sorted_norms(first), _sorted_norms(second), atol=10 * tolerance))
+        and _same_forces_or_positions(first, second, tolerance)
     )
 
 
+def _same_forces_or_positions(first: Atoms, second: Atoms, tolerance: float) -> bool:
+    if FORCES not in first.arrays:
+        return bool(np.allclose(first.positions, second.positions, atol=tolerance))
+    return bool(np.allclose(_sorted_norms(first), _sorted_norms(second), atol=10 * tolerance))
+
+
 def without_duplicates(frames: Iterable[Atoms], *, of: Sequence[Atoms] = ()) -> list[Atoms]:
-    """Return the frames that repeat neither an earlier one nor one of ``of``, in order."""
+    """Return the frames that repeat neither an earlier one nor one of ``of``, in order.
+
+    Of two that are the same, one without and one with a stress, the latter is kept.
+    """
     kept: list[Atoms] = []
-    seen: dict[int, list[Atoms]] = {}
+    excluded: dict[int, list[Atoms]] = {}
+    places: dict[int, list[int]] = {}
     for frame in of:
-        seen.setdefault(len(frame), []).append(frame)
+        excluded.setdefault(len(frame), []).append(frame)
     for frame in frames:
-        same_size = seen.setdefault(len(frame), [])
-        if not any(is_same_frame(frame, other) for other in same_size):
-            same_size.append(frame)
+        if any(is_same_frame(frame, other) for other in excluded.get(len(frame), [])):
+            continue
+        same_size = places.setdefault(len(frame), [])
+        same = next((place for place in same_size if is_same_frame(frame, kept[place])), None)
+        if same is None:
+            same_size.append(len(kept))
             kept.append(frame)
+        elif STRESS in frame.info and STRESS not in kept[same].info:
+            kept[same] = frame
     return kept
 
 
@@ -110,4 +126,4 @@ def write_extxyz(frames: Sequence[Atoms], path: Path) -> None:
 
 
 def _sorted_norms(frame: Atoms) -> np.ndarray:
-    return np.sort(np.linalg.norm(frame.arrays.get(FORCES, np.zeros((len(frame), 3))), axis=1))
+    return np.sort(np.linalg.norm(frame.arrays[FORCES], axis=1))

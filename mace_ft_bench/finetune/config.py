@@ -103,7 +103,7 @@ class LossWeights(StrictTable):
 
 @dataclass(frozen=True)
 class StageTwoConfig(StrictTable):
-    """The last epochs: another learning rate and other weights, on stochastic weight averages."""
+    """The last epochs: another learning rate and other weights, on the same moving average."""
 
     start_epoch: int
     """First epoch of stage two."""
@@ -188,8 +188,8 @@ class Freeze(StrictTable):
     keep_elements: bool = False
 
     def __post_init__(self) -> None:
-        if not self.parts or set(self.parts) == set(PARTS):
-            raise CardError("parts names nothing or everything.", fix=f"name some of {', '.join(PARTS)}.")
+        if not self.parts:
+            raise CardError("parts names nothing.", fix=f"name some of {', '.join(PARTS)}.")
 
 
 @dataclass(frozen=True)

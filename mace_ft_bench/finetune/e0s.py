@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_ft_bench.datasets.frames import ENERGY
+from mace_ft_bench.datasets.lint.geometry import is_isolated
 from mace_ft_bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -75,11 +76,8 @@ def isolated_atom_energies(frames: Sequence[Atoms]) -> dict[str, float]:
 
 
 def is_isolated_atom(frame: Atoms) -> bool:
-    """Whether a frame is one atom whose periodic images are at least 8 Angstrom away."""
-    if len(frame) != 1 or ENERGY not in frame.info:
-        return False
-    lengths = frame.cell.lengths()[np.array(frame.pbc, dtype=bool)]
-    return bool((lengths >= 8).all())  # noqa: PLR2004 - [Angstrom]
+    """Whether a frame is an isolated atom with an energy."""
+    return is_isolated(frame) and ENERGY in frame.info
 
 
 def fit_e0s(

@@ -58,8 +58,24 @@ def to_graphs(
         for index, frame in enumerate(frames):
             _refuse_unlabelled(index, frame)
             config = config_from_atoms(frame, _KEYS, config_type_weights=weights, head_name=head)
-            graphs.append(AtomicData.from_config(config, table, float(model.r_max), heads=list(model.heads)))
+            graph = AtomicData.from_config(config, table, float(model.r_max), heads=list(model.heads))
+            graphs.append(_with_own_volume(index, frame, graph))
     return graphs
+
+
+def _with_own_volume(index: int, frame: Atoms, graph: Any) -> Any:  # noqa: ANN401 - mace's graph
+    """Give a frame that is not periodic everywhere its cell back: mace puts another one there to find neighbours.
+
+    Stress is a derivative over the volume, and labels have that of the cell. No pair crosses an open direction, so
+    nothing else depends on it.
+    """
+    if all(frame.pbc):
+        return graph
+    if frame.cell.volume > 0:
+        graph.cell = torch.tensor(frame.cell.array, dtype=graph.cell.dtype)
+    elif STRESS in frame.info:
+        raise DataError(f"Frame {index} has a stress, but no volume.", fix=f"give it a cell, or remove its {STRESS}.")
+    return graph
 
 
 def _refuse_unlabelled(index: int, frame: Atoms) -> None:

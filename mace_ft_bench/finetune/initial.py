@@ -79,10 +79,10 @@ def random_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = build_model(config | unscaled)
-        graphs = list(batches(to_graphs(frames, probe, head=HEAD), 32))
+        graphs = to_graphs(frames, probe, head=HEAD)
         with default_dtype(getattr(torch, dtype)):
-            mean, rms = modules.scaling_classes["rms_forces_scaling"](graphs, np.array(config["atomic_energies"]))
-            neighbours = modules.compute_avg_num_neighbors(graphs)  # type: ignore[arg-type]  # any iterable does
+            mean, rms = _shift_and_scale(graphs, np.array(config["atomic_energies"]))
+            neighbours = modules.compute_avg_num_neighbors(batches(graphs, 32))  # type: ignore[arg-type]  # any iterable does
         torch.manual_seed(seed)
         return build_model(
             config
@@ -92,6 +92,18 @@ def random_model(
                 "atomic_inter_shift": np.atleast_1d(mean).tolist(),
             }
         )
+
+
+def _shift_and_scale(graphs: Sequence[Any], e0s: np.ndarray) -> tuple[Any, Any]:
+    """Return the mean atomisation energy of the frames with energies, and the rms force of those with forces.
+
+    A label that a frame lacks stands as zero in its graph, which mace would average in.
+    """
+    with_energy = [graph for graph in graphs if bool(graph.energy_weight > 0)]
+    with_forces = [graph for graph in graphs if bool(graph.forces_weight > 0)]
+    scaling = modules.scaling_classes["rms_forces_scaling"]
+    mean = scaling(list(batches(with_energy, 32)), e0s)[0] if with_energy else 0.0
+    return mean, scaling(list(batches(with_forces, 32)), e0s)[1] if with_forces else 1.0
 
 
 def single_head(parent: Any, head: str, *, name: str) -> Any:  # noqa: ANN401 - a ScaleShiftMACE

@@ -27,7 +27,7 @@ with mace_environment():
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mace_ft_bench.finetune.config import FinetuneConfig
+    from mace_ft_bench.finetune.config import FinetuneConfig, LossWeights
     from mace_ft_bench.finetune.objective import Loss
 
 STAGES = ("one", "two")
@@ -158,7 +158,7 @@ class Trainer:
             return self.config.stage_two.lr
         return self.config.optimiser.lr * self.config.optimiser.lr_decay**epoch
 
-    def _weights(self) -> list[Any]:
+    def _weights(self) -> list[LossWeights]:
         second = [] if self.config.stage_two is None else [self.config.stage_two.weights]
         return [self.config.weights, *second]
 
@@ -206,12 +206,17 @@ class Trainer:
             state.history.append(errors)
             if on_errors:
                 on_errors(errors)
-            if not math.isfinite(errors.loss) or (earlier and errors.loss > _DIVERGED * earlier[0]):
+            if not math.isfinite(errors.loss) or (earlier and errors.loss > _DIVERGED * max(earlier[0], self._small())):
                 raise self._diverged(f"the validation loss is {errors.loss:.3g}, after {min(earlier, default=0.0):.3g}")
             if errors.loss <= min(earlier, default=math.inf):
                 state.best[state.stage] = {
                     key: value.detach().clone() for key, value in state.model.state_dict().items()
                 }
+
+    def _small(self) -> float:
+        """Return the loss of errors of 1 meV: a start that is better than that may get a hundred times worse."""
+        weights = self._weights()[STAGES.index(self.state.stage)]
+        return 1e-6 * float(sum(asdict(weights).values()))
 
     def _diverged(self, what: str) -> TrainingError:
         rate = self.learning_rate(self.state.epoch)

@@ -12,7 +12,7 @@ import torch
 from mace_ft_bench.calculators.descriptors import compute_descriptors
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.datasets.fetch import load_frames
-from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, without_duplicates
+from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, STRESS, count_groups, without_duplicates
 from mace_ft_bench.datasets.partition import Grouping, partition
 from mace_ft_bench.datasets.readers.extxyz import frames_of_extxyz
 from mace_ft_bench.datasets.select import environments, farthest_points
@@ -45,7 +45,7 @@ def prepare_frames(data: DataConfig, *, mirror: Path | None = None) -> tuple[lis
         If a file holds no labelled frames, or a share is named for a config_type that does not occur.
     """
     excluded = load_sources(data.exclude, mirror=mirror)
-    validation = load_sources(data.valid, mirror=mirror)
+    validation = without_duplicates(load_sources(data.valid, mirror=mirror), of=excluded)
     frames = without_duplicates(load_sources(data.sources, mirror=mirror), of=[*excluded, *validation])
     isolated = [frame for frame in frames if is_isolated_atom(frame)]  # they give E0s: neither split nor left out
     training = [frame for frame in frames if not is_isolated_atom(frame)]
@@ -76,10 +76,18 @@ def _share(frames: list[Atoms], data: DataConfig) -> list[Atoms]:
     kept: set[int] = set()
     for fraction in sorted(set(fractions.values())):
         own = [frame for frame in frames if fractions[frame.info[CONFIG_TYPE]] == fraction]
-        kept |= {
-            id(frame) for frame in (own if fraction == 1 else split_by_group(own, fraction=fraction, seed=seed)[1])
-        }
+        kept |= {id(frame) for frame in (own if fraction == 1 else _drawn(own, fraction, seed))}
     return [frame for frame in frames if id(frame) in kept]
+
+
+def _drawn(frames: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
+    """Return a share of every config_type, and of those that are alone in theirs together."""
+    sizes = count_groups(frames)
+    alone = [frame for frame in frames if sizes[str(frame.info[CONFIG_TYPE])] == 1]
+    several = [frame for frame in frames if sizes[str(frame.info[CONFIG_TYPE])] > 1]
+    chosen = np.random.default_rng(seed).permutation(len(alone))[: max(1, round(fraction * len(alone)))]
+    drawn = split_by_group(several, fraction=fraction, seed=seed)[1] if several else []
+    return drawn + [alone[index] for index in chosen]
 
 
 def _fraction(group: str, data: DataConfig) -> float:
@@ -87,15 +95,30 @@ def _fraction(group: str, data: DataConfig) -> float:
     return next(named, data.train_fraction)
 
 
-def replay_frames(strategy: MultiheadReplay, parent: Parent, seed: int, *, mirror: Path | None = None) -> list[Atoms]:
+def replay_frames(
+    strategy: MultiheadReplay, parent: Parent, seed: int, *, of: Sequence[Atoms] = (), mirror: Path | None = None
+) -> list[Atoms]:
     """Return the frames of the parent's domain that are trained on again.
+
+    Parameters
+    ----------
+    strategy
+        Sources, number and selection.
+    parent
+        Its elements are those that may be replayed.
+    seed
+        Seed of a random selection.
+    of
+        Frames that are never trained on.
+    mirror
+        Folder of dataset copies.
 
     Raises
     ------
     DataError
         If there are fewer than asked for, or one lacks energy or forces.
     """
-    found = without_duplicates(load_sources(strategy.replay, mirror=mirror))
+    found = without_duplicates(load_sources(strategy.replay, mirror=mirror), of=of)
     known = [frame for frame in found if set(frame.symbols) <= set(parent.e0s)]
     for index, frame in enumerate(known):
         if ENERGY not in frame.info or FORCES not in frame.arrays:
@@ -146,5 +169,12 @@ def _file(path: Path) -> list[Atoms]:
                 f"{path}, frame {index} has neither {ENERGY} nor {FORCES}.",
                 fix=f"convert it first: `mfb data convert {path} ...` names its labels.",
             )
+        for key in (ENERGY, FORCES, STRESS):
+            label = frame.arrays.get(key) if key == FORCES else frame.info.get(key)
+            if label is not None and not np.isfinite(label).all():
+                raise DataError(
+                    f"{path}, frame {index}: {key} is not finite.",
+                    fix="leave it out; `mfb data lint` lists all.",
+                )
         frame.info.setdefault(CONFIG_TYPE, path.stem)
     return frames

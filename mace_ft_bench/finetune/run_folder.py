@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
+from filelock import FileLock, Timeout
 
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.frames import count_groups, write_extxyz
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from mace_ft_bench.finetune.objective import EpochErrors
 
 RUN, STATE, HISTORY = "run.json", "state.pt", "history.jsonl"
-_PID = "trainer.pid"
+_LOCK, _PID = "trainer.lock", "trainer.pid"
+"""The operating system frees the lock of a killed process; the number is for messages."""
 _PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "e3nn", "numpy")
 
 
@@ -43,31 +44,21 @@ def locked(folder: Path) -> Iterator[None]:
         If another process trains in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _refuse_running(folder)
-    path = folder / _PID
-    path.write_text(json.dumps(_identity(psutil.Process())), encoding="utf-8")
+    lock, pid = FileLock(folder / _LOCK), folder / _PID
     try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        who = pid.read_text(encoding="utf-8") if pid.is_file() else "unknown"
+        raise TrainingError(
+            f"A training run is at work in {folder} (process {who}).",
+            fix=f"wait for it, or end it with `kill {who}` and run the same command again to resume.",
+        ) from error
+    try:
+        pid.write_text(str(os.getpid()), encoding="utf-8")
         yield
     finally:
-        path.unlink(missing_ok=True)
-
-
-def _identity(process: psutil.Process) -> list[float]:
-    """Return number and time of birth: numbers are given to other processes after a kill."""
-    return [process.pid, process.create_time()]
-
-
-def _refuse_running(folder: Path) -> None:
-    try:
-        pid, born = json.loads((folder / _PID).read_text(encoding="utf-8"))
-        running = _identity(psutil.Process(pid)) == [pid, born]
-    except (FileNotFoundError, ValueError, TypeError, psutil.Error):
-        return
-    if running:
-        raise TrainingError(
-            f"A training run is at work in {folder} (process {pid}).",
-            fix=f"wait for it, or end it with `kill {pid}` and run the same command again to resume.",
-        )
+        pid.unlink(missing_ok=True)
+        lock.release()
 
 
 def claim(folder: Path, config: FinetuneConfig, frames: Mapping[str, Sequence[Atoms]], parent: str) -> None:
@@ -101,16 +92,17 @@ def claim(folder: Path, config: FinetuneConfig, frames: Mapping[str, Sequence[At
             "versions": {name: version(name) for name in _PACKAGES},
             "threads": torch.get_num_threads(),
         }
-        _refuse_another_run(folder, json.loads(json.dumps(run)))  # as it is read back
+        run |= _refuse_another_run(folder, json.loads(json.dumps(run)))  # as it is read back
         for name, path in written.items():
             path.replace(folder / name)
         write_json(folder / RUN, run)
 
 
-def _refuse_another_run(folder: Path, run: dict[str, Any]) -> None:
+def _refuse_another_run(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """Return the versions that an earlier start noted: looking at a finished run again does not change them."""
     path = folder / RUN
     if not path.is_file():
-        return
+        return {}
     fix = "choose another --out folder, or delete this one."
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
@@ -122,6 +114,7 @@ def _refuse_another_run(folder: Path, run: dict[str, Any]) -> None:
     for key, what in (("recipe", "another recipe"), ("parent_sha256", "another parent"), ("sha256", "other frames")):
         if found[key] != run[key]:
             raise TrainingError(f"{folder} holds a run of {what}.", fix=fix)
+    return {key: earlier[key] for key in ("versions", "threads")}
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

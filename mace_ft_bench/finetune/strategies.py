@@ -51,6 +51,8 @@ def prepare(model: Any, strategy: Strategy, *, seed: int) -> Any:  # noqa: ANN40
         return _without_harmful_updates(model)
     if isinstance(strategy, Freeze):
         _refuse_unknown_parts(model, strategy)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainingError("Every part of the parent is frozen.", fix="name fewer in strategy.parts.")
     return model
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 STUDY, RECORDS, RUNS = "study.json", "records", "runs"
 _VALIDATIONS = 20
 """Validations per run, about."""
+_MOST_STEPS = 1.5
+"""Of those asked for: two epochs, the least of a run, may be more."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Variant(StrictTable):
     e0s: E0sConfig | None = None
     lr: float | None = None
     """Learning rate of stage one; that of stage two is scaled along."""
+
+    def __post_init__(self) -> None:
+        if self.lr is not None and not self.lr > 0:
+            raise CardError(f"lr {self.lr} is not positive.", fix="give lr > 0.")
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,13 @@ def load_study(path: Path) -> tuple[StudyConfig, FinetuneConfig]:
         Naming every offending key.
     """
     study = parse(read_toml(path), StudyConfig, where=str(path))
-    return study, load_recipe(path.parent / study.recipe)
+    base = load_recipe(path.parent / study.recipe)
+    if base.data.group_fractions or base.optimiser.patience:
+        raise CardError(
+            f"{study.recipe} has group_fractions or a patience: shares and steps would not be what the study says.",
+            fix="use a base recipe without them.",
+        )
+    return study, base
 
 
 def plan(study: StudyConfig, base: FinetuneConfig, *, mirror: Path | None = None) -> list[StudyRun]:
@@ -132,7 +144,12 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
     replayed = strategy.frames if isinstance(strategy, MultiheadReplay) else 0
     steps_per_epoch = math.ceil((len(training) + replayed) / base.optimiser.batch_size)
     epochs = max(2, round(study.steps / steps_per_epoch))
-    lr = changes.lr or base.optimiser.lr
+    if epochs * steps_per_epoch > _MOST_STEPS * study.steps:
+        raise CardError(
+            f"{study.steps} steps are less than two epochs of share {fraction:g} ({steps_per_epoch} steps each).",
+            fix="raise steps: every run is to take the same number, and two epochs at least.",
+        )
+    lr = base.optimiser.lr if changes.lr is None else changes.lr
     config = replace(
         base,
         name=f"{name}-{fraction:g}-{seed}",
@@ -237,4 +254,6 @@ def _made(run: StudyRun, study: StudyConfig, folder: Path, *, mirror: Path | Non
         report = validate(own, options).report
     except MaceFtBenchError as error:
         return where | {"status": "failed", "message": str(error)}
+    except Exception as error:  # noqa: BLE001 - one run must not end the others; the record names what went wrong
+        return where | {"status": "failed", "message": f"{type(error).__name__}: {error}"}
     return where | {"status": "ok", "training_frames": len(trained.frames.training), "report": report}

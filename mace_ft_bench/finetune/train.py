@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from mace_ft_bench.calculators.factory import resolve_device
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.errors import DataError, UnsupportedElementError
 from mace_ft_bench.finetune.config import MultiheadReplay, Scratch
@@ -17,7 +18,7 @@ from mace_ft_bench.finetune.history import best_of, stages
 from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, random_model
 from mace_ft_bench.finetune.loop import Trainer
 from mace_ft_bench.finetune.parent import load_parent
-from mace_ft_bench.finetune.prepare import prepare_frames, replay_frames
+from mace_ft_bench.finetune.prepare import load_sources, prepare_frames, replay_frames
 from mace_ft_bench.finetune.run_folder import claim, load_state, locked, store_state, write_json
 from mace_ft_bench.finetune.strategies import finish, prepare, trained_parts
 from mace_ft_bench.finetune.unseen_elements import elements_of, hold_unseen
@@ -98,7 +99,10 @@ def train(  # noqa: PLR0913 - three of them report
         If frames lack what training needs, or do not determine the E0s.
     UnsupportedElementError
         If the parent does not know an element of the frames.
+    UnknownNameError
+        If there is no such device.
     """
+    resolve_device(config.device)
     with locked(folder):
         parent = _parent(config, trust=trust)
         frames = _load(config, parent, mirror)
@@ -132,16 +136,23 @@ def _parent(config: FinetuneConfig, *, trust: bool) -> Parent | None:
 
 def _load(config: FinetuneConfig, parent: Parent | None, mirror: Path | None) -> Frames:
     training, validation = prepare_frames(config.data, mirror=mirror)
+    if not training:
+        raise DataError(
+            "No frame is left to train on.",
+            fix="name more in data.sources; exclude and valid take theirs out.",
+        )
     if not validation:
         raise DataError(
             f"No frame is left to validate ({len(training)} frames, valid_fraction {config.data.valid_fraction}).",
-            fix="raise valid_fraction, or name validation frames in data.valid.",
+            fix="name validation frames in data.valid, raise valid_fraction, or give frames of one kind the same "
+            "config_type: one that is alone in its group trains.",
         )
     if parent is not None:
         _refuse_unknown_elements(parent, [*training, *validation])
     if parent is None or not isinstance(config.strategy, MultiheadReplay):
         return Frames(training, validation, [])
-    return Frames(training, validation, replay_frames(config.strategy, parent, config.seed, mirror=mirror))
+    never = [*load_sources(config.data.exclude, mirror=mirror), *validation]
+    return Frames(training, validation, replay_frames(config.strategy, parent, config.seed, of=never, mirror=mirror))
 
 
 def _refuse_unknown_elements(parent: Parent, frames: Sequence[Atoms]) -> None:

@@ -142,3 +142,31 @@ def test_frames_with_one_kind_of_label_are_compared_by_it(rattled, kept):
     frames = [reduced(rattled(seed)) for seed in range(4)]
     assert without_duplicates([*frames, reduced(rattled(0))]) == frames
     assert not is_same_frame(rattled(0), frames[0])
+
+
+def test_atoms_without_a_cell_are_compared():
+    atom = labelled(Atoms("H"), energy=-1.0, forces=np.zeros((1, 3)), stress=None, config_type="isolated")
+    assert without_duplicates([atom, atom.copy()]) == [atom]
+
+
+def test_without_forces_positions_decide():
+    frames = []
+    for seed in range(3):
+        frame = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.7 + 0.1 * seed]], cell=[5, 5, 5], pbc=True)
+        frame.info["REF_energy"] = -6.0
+        frames.append(frame)
+    assert without_duplicates([*frames, frames[1].copy()]) == frames
+
+
+def test_the_frame_with_a_stress_is_kept():
+    frame = copper_with_stress(np.arange(6) / 100)
+    poorer = frame.copy()
+    del poorer.info["REF_stress"]
+    assert without_duplicates([poorer, frame]) == [frame]
+    assert without_duplicates([frame, poorer]) == [frame]
+    assert without_duplicates([frame], of=[poorer]) == []
+
+
+def copper_with_stress(stress):
+    atoms = Atoms("Cu", cell=[3, 3, 3], pbc=True)
+    return labelled(atoms, energy=1.0, forces=np.zeros((1, 3)), stress=stress, config_type="x")

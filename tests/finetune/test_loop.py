@@ -7,6 +7,8 @@ import copy
 import pytest
 import torch
 
+from mace_ft_bench.calculators.mace import MaceCalculator
+from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
 from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.graphs import batches, shuffled_batches, to_graphs
 from mace_ft_bench.finetune.initial import HEAD, random_model
@@ -155,6 +157,24 @@ def test_divergence_is_found_and_named(trainer):
     with pytest.raises(TrainingError, match=r"diverged in epoch \d+: the (validation )?loss") as caught:
         trainer(optimiser={"max_epochs": 30, "lr": 1e6, "clip_grad": 1e9}).run()
     assert "lower the learning rate (it was 1e+06) to a third" in caught.value.fix
+
+
+def test_a_start_without_errors_is_no_divergence(recipe, frames):
+    """Frames labelled by the parent itself: the first step makes the loss many times larger, yet negligible."""
+    config = recipe(dtype="float64", optimiser={"max_epochs": 2, "lr": 1e-5})
+    model = prepare(
+        random_model(config.strategy.architecture, E0S, frames[0], dtype="float64", seed=config.seed),
+        config.strategy,
+        seed=config.seed,
+    )
+    parent = MaceCalculator(copy_model(model), name="p", device="cpu", dtype=torch.float64)
+    for frame, found in zip([*frames[0], *frames[1]], parent.evaluate([*frames[0], *frames[1]]), strict=True):
+        frame.info[ENERGY], frame.info[STRESS], frame.arrays[FORCES] = found["energy"], found["stress"], found["forces"]
+    ours = Trainer(config, model, *(to_graphs(part, model, head=HEAD) for part in frames))
+    ours.run()
+    losses = [errors.loss for errors in ours.state.history]
+    assert losses[0] < 1e-16
+    assert losses[-1] > 100 * losses[0]
 
 
 def test_the_order_of_an_epoch_follows_from_seed_and_number():

@@ -186,3 +186,44 @@ def test_the_split_by_frame_is_what_it_was(recipe, hot_and_cold):
     """Runs of earlier releases resume only if their frames are the same."""
     _, validation = prepare_frames(recipe(data=hot_and_cold | {"valid_fraction": 0.2, "split_seed": 1}).data)
     assert places(validation) == EARLIER
+
+
+@pytest.mark.parametrize("label", ["REF_energy", "REF_forces", "REF_stress"])
+def test_labels_that_are_no_numbers_are_named(recipe, tmp_path, label):
+    frames = [copper(seed) for seed in range(4)]
+    labels = frames[2].arrays if label == "REF_forces" else frames[2].info
+    labels[label] = labels[label] * np.nan
+    write_extxyz(frames, tmp_path / "a.xyz")
+    with pytest.raises(DataError, match=f"frame 2: {label} is not finite"):
+        prepare_frames(recipe(data={"sources": [str(tmp_path / "a.xyz")], "exclude": []}).data)
+
+
+def test_a_share_of_frames_that_are_alone_in_their_groups(recipe, tmp_path):
+    write_extxyz([copper(seed, f"c{max(seed, 5)}") for seed in range(16)], tmp_path / "a.xyz")
+    data = {"sources": [str(tmp_path / "a.xyz")], "exclude": [], "train_fraction": 0.5}
+    training, validation = prepare_frames(recipe(data=data).data)
+    groups = count_groups(training)
+    assert sum(count for name, count in groups.items() if name != "c5") == 5
+    assert groups["c5"] == 2
+    assert len(validation) == 2
+
+
+def test_excluded_frames_neither_validate_nor_replay(recipe, tmp_path):
+    from mace_ft_bench.finetune.config import MultiheadReplay
+    from mace_ft_bench.finetune.parent import Parent
+    from mace_ft_bench.finetune.prepare import replay_frames
+
+    frames = [copper(seed) for seed in range(12)]
+    for name, part in {"all": frames, "test": frames[:3], "valid": frames[1:6]}.items():
+        write_extxyz(part, tmp_path / f"{name}.xyz")
+    data = {name: [str(tmp_path / f"{file}.xyz")] for name, file in FILES.items()}
+    training, validation = prepare_frames(recipe(data=data).data)
+    assert len(training) == 6
+    assert len(validation) == 3
+    strategy = MultiheadReplay("multihead-replay", "p", (str(tmp_path / "all.xyz"),), 7)
+    parent = Parent("p", "", None, {"Cu": 0.0})
+    replayed = replay_frames(strategy, parent, 1, of=[*frames[:3], *validation][:5])
+    assert not any(among(frame, frames[:5]) for frame in replayed)
+
+
+FILES = {"sources": "all", "exclude": "test", "valid": "valid"}

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mace_ft_bench.calculators.mace import MaceCalculator
-from mace_ft_bench.errors import TrainingError, UnknownNameError
+from mace_ft_bench.datasets.frames import ENERGY, FORCES
+from mace_ft_bench.errors import DataError, TrainingError, UnknownNameError
 from mace_ft_bench.finetune.config import PARTS, Freeze, Full, LoRA, MultiheadReplay
 from mace_ft_bench.finetune.graphs import to_graphs
 from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, e0s_of, random_model, single_head
@@ -146,6 +147,56 @@ def test_maps_with_biases_are_left_alone():
     changed = {name for name, value in model.named_parameters() if not torch.equal(value, merged[name])}
     assert any(name.startswith("interactions.1.linear") for name in changed)
     assert not any("_embedding" in name or name.startswith(BIASED) for name in changed)
+
+
+def test_something_has_to_train(parent):
+    with pytest.raises(TrainingError, match="Every part of the parent is frozen"):
+        prepare(derived_model(parent, {HEAD: E0S}), Freeze("freeze", "p", PARTS), seed=1)
+
+
+def test_labels_that_are_missing_do_not_move_the_scale():
+    from mace_ft_bench.finetune.config import ArchitectureConfig
+
+    shape = ArchitectureConfig("4x0e", 3.5, 1, 1, mlp_irreps="4x0e")
+    frames = [copper(seed) for seed in range(8)]
+    for frame in frames:
+        frame.info[ENERGY] += -1000.0 * len(frame)
+    partial = [frame.copy() for frame in frames]
+    for frame in partial[::2]:
+        del frame.info[ENERGY]
+    for frame in partial[1::2]:
+        del frame.arrays[FORCES]
+    e0s = {"Cu": -1000.0}
+    whole, found = (random_model(shape, e0s, given, dtype="float64", seed=1) for given in (frames, partial))
+    energies = [frame.info[ENERGY] / len(frame) + 1000.0 for frame in frames]
+    forces = np.concatenate([frame.arrays[FORCES] for frame in frames])
+    assert float(whole.scale_shift.shift) == pytest.approx(np.mean(energies), abs=1e-9)
+    assert float(whole.scale_shift.scale) == pytest.approx(np.sqrt(np.mean(forces**2)), rel=1e-9)
+    assert float(found.scale_shift.shift) == pytest.approx(np.mean(energies[1::2]), abs=1e-9)
+    forces = np.concatenate([frame.arrays[FORCES] for frame in frames[::2]])
+    assert float(found.scale_shift.scale) == pytest.approx(np.sqrt(np.mean(forces**2)), rel=1e-9)
+
+
+def test_a_slab_is_trained_on_the_stress_that_is_served(parent):
+    slab = copper(0)
+    slab.set_cell(slab.cell @ np.diag([1.0, 1.0, 3.0]))
+    slab.pbc = (True, True, False)
+    model = single_head(parent, "", name="p")
+    (graph,) = to_graphs([slab], model, head=next(iter(model.heads)))
+    from mace_ft_bench.finetune.graphs import batches
+
+    (batch,) = batches([graph], 1)
+    trained = model(batch.to_dict(), compute_stress=True)["stress"].detach().numpy()[0]
+    served = results(parent, slab)["stress"]
+    np.testing.assert_allclose(trained[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], served, rtol=0, atol=1e-12)
+    assert np.abs(served).max() > 1e-5
+
+
+def test_a_stress_needs_a_volume(parent):
+    molecule = copper(0)
+    molecule.cell, molecule.pbc = np.zeros((3, 3)), False
+    with pytest.raises(DataError, match="a stress, but no volume"):
+        to_graphs([molecule], parent, head=next(iter(parent.heads)))
 
 
 def test_a_part_that_the_parent_lacks(parent):

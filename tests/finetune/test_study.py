@@ -134,6 +134,38 @@ def test_a_failed_run_is_a_record_and_is_tried_again(files, small, monkeypatch):
     assert run_study(study, base, files / "out")[0]["status"] == "ok"
 
 
+def test_a_crash_of_one_run_does_not_end_the_others(files, small, monkeypatch):
+    study, base = small
+    study = replace(study, variants={"full": Variant(), "other": Variant(lr=0.001)}, forgetting=())
+
+    def crashes(config, *_, **__):
+        raise ValueError(config.name)
+
+    monkeypatch.setattr(studies, "train", crashes)
+    records = run_study(study, base, files / "out")
+    assert [record["message"] for record in records] == [f"ValueError: {record['name']}" for record in records]
+    assert len(records) == 2
+
+
+def test_a_base_that_would_falsify_the_axes_is_refused(files):
+    text = (files / "base.toml").read_text(encoding="utf-8")
+    for key, table in (("patience = 3", "[optimiser]"), ('group_fractions = { "*" = 0.5 }', "[data]")):
+        (files / "base.toml").write_text(text.replace(table, f"{table}\n{key}"), encoding="utf-8")
+        with pytest.raises(CardError, match="group_fractions or a patience"):
+            load_study(files / "study.toml")
+
+
+def test_less_than_two_epochs_are_refused(small):
+    study, base = small
+    with pytest.raises(CardError, match="less than two epochs of share 0.5"):
+        plan(replace(study, steps=1), base)
+
+
+def test_a_learning_rate_of_zero_is_no_default():
+    with pytest.raises(CardError, match="not positive"):
+        Variant(lr=0.0)
+
+
 def test_another_study_is_refused(files, small):
     study, base = small
     (files / "out" / "records").mkdir(parents=True)
