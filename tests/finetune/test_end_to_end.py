@@ -158,7 +158,7 @@ def test_every_strategy_goes_on_from_the_parent(recipe, folder, strategy):
     atoms.calc = get_calculator(exported.weights, device="cpu")
     assert np.isfinite(atoms.get_potential_energy())
     effective = json.loads((folder / f"run-{strategy['kind']}" / "effective.json").read_text(encoding="utf-8"))
-    frozen = strategy.get("parts", ())
+    frozen = strategy.get("parts", ["embedding"] if strategy["kind"] == "lora" else [])
     assert all((count == 0) == (part in frozen) for part, count in effective["trained_parameters"].items())
 
 
