@@ -231,7 +231,7 @@ def test_bad_input_is_refused_before_anything_is_trained(recipe, folder, tmp_pat
     save_mace_model(load_checkpoint(folder / "whole" / "tiny.safetensors"), tmp_path / "mine.model")
     with pytest.raises(UntrustedFileError, match="is a pickle"):
         fine_tune(recipe, tmp_path, "b", {"kind": "full", "parent": str(tmp_path / "mine.model")})
-    write_extxyz([copper(seed) for seed in range(3)], tmp_path / "replay.xyz")
+    write_extxyz([copper(seed) for seed in range(50, 53)], tmp_path / "replay.xyz")
     replay = {"kind": "multihead-replay", "replay": [str(tmp_path / "replay.xyz")], "frames": 5}
     with pytest.raises(DataError, match="5 replay frames are asked for, 3 of 3"):
         fine_tune(recipe, tmp_path, "c", replay | parent)
