@@ -114,7 +114,7 @@ def _refuse_another_run(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
     for key, what in (("recipe", "another recipe"), ("parent_sha256", "another parent"), ("sha256", "other frames")):
         if found[key] != run[key]:
             raise TrainingError(f"{folder} holds a run of {what}.", fix=fix)
-    return {key: earlier[key] for key in ("versions", "threads")}
+    return {key: earlier[key] for key in ("versions", "threads") if key in earlier}
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

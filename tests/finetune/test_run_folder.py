@@ -165,3 +165,17 @@ def test_a_polite_kill_unwinds(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == 128 + 15
     assert (tmp_path / "unwound").exists()
+
+
+def test_looking_at_a_run_again_keeps_the_versions_that_trained_it(tmp_path, recipe, frames):
+    parts = dict(zip(("train", "valid"), frames, strict=True))
+    claim(tmp_path, recipe(), parts, "")
+    path = tmp_path / "run.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    run["versions"] = {"torch": "1.0"}
+    del run["threads"]  # as runs of before it was noted
+    path.write_text(json.dumps(run), encoding="utf-8")
+    claim(tmp_path, recipe(), parts, "")
+    again = json.loads(path.read_text(encoding="utf-8"))
+    assert again["versions"] == {"torch": "1.0"}
+    assert again["sha256"] == run["sha256"]
