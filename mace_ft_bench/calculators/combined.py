@@ -140,7 +140,7 @@ def resolve_dispersion(
     Raises
     ------
     CardError
-        If the model's labels contain dispersion already, or were computed with another functional.
+        If the model's labels contain dispersion already, or may, or were computed with another functional.
     UnknownNameError
         If the functional does not exist, or is left to a card that there is none of.
     """
@@ -156,6 +156,11 @@ def resolve_dispersion(
         raise CardError(
             f'The labels of model "{card.name}" contain dispersion already; D3 would count it twice.',
             fix="leave dispersion out, or pass allow_double_counting=True if you know better.",
+        )
+    if card.dispersion == "unknown" and not allow_double_counting:
+        raise CardError(
+            f'The card of model "{card.name}" does not say whether its labels contain dispersion already.',
+            fix='write dispersion = "none" or "included" into the card.',
         )
     if plain(settings.functional) not in map(plain, _names(card.functional)) and not allow_other_functional:
         raise CardError(

@@ -125,7 +125,7 @@ def draft_card(config: FinetuneConfig, trained: Trained, model: torch.nn.Module,
         "parameters": sum(item.numel() for item in model.parameters()),
         "e0s_meaning": _E0S_MEANING[config.e0s.policy],
         "functional": "TODO: functional and code of the labels",
-        "dispersion": "none",
+        "dispersion": "unknown",
         "licence": "TODO: SPDX identifier",
         "citation": "TODO: how to cite",
     }

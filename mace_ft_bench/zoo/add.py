@@ -118,7 +118,7 @@ def _plain(card: ModelCard) -> dict[str, Any]:
 
 
 def _refuse_incomplete(table: Mapping[str, Any]) -> None:
-    missing = [field for field in REQUIRED if not table.get(field)]
+    missing = [field for field in REQUIRED if table.get(field) in {None, "", "unknown"}]
     missing += [field for field, value in table.items() if str(value).startswith("TODO") and field not in missing]
     if missing:
         raise CardError(

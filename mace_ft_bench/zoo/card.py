@@ -54,8 +54,8 @@ class ModelCard(StrictTable):
     """Chemical symbols the model was trained on; a foundation card may leave them to the weights."""
     functional: str
     """Level of theory of the labels, for example ``PBE (VASP)``."""
-    dispersion: Literal["none", "included"]
-    """Whether the labels already contain a dispersion correction."""
+    dispersion: Literal["none", "included", "unknown"]
+    """Whether the labels already contain a dispersion correction. ``unknown``, as in drafts, refuses D3."""
     licence: str
     """SPDX identifier; ``LicenseRef-...`` for one that SPDX does not list."""
     citation: str

@@ -155,6 +155,14 @@ def test_double_counting_is_refused():
     assert resolve_dispersion(included, "pbe", allow_double_counting=True) == D3Settings("pbe")
 
 
+def test_a_card_that_does_not_know_is_refused():
+    unknown = card(dispersion="unknown")
+    with pytest.raises(CardError, match="does not say.*into the card"):
+        resolve_dispersion(unknown, "pbe")
+    assert resolve_dispersion(unknown, None) is None
+    assert resolve_dispersion(unknown, "pbe", allow_double_counting=True) == D3Settings("pbe")
+
+
 @pytest.mark.parametrize("other", ["b3lyp", "pbesol", "rpbe"])
 def test_another_functional_is_refused(other):
     with pytest.raises(CardError, match="allow_other_functional=True"):

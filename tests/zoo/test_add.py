@@ -126,14 +126,14 @@ def test_the_draft_card_of_a_training_run(tmp_path, tiny_file):
         'name = "run"\nkind = "mace"\nfile = "run.safetensors"\n'
         f'sha256 = "{sha256_of(tiny_file)}"\n'
         'description = "TODO: one line for tables"\nelements = ["Si", "Mo"]\nheads = ["Default"]\n'
-        'functional = "TODO: functional"\ndispersion = "none"\nlicence = "TODO: SPDX"\ncitation = "TODO: how to cite"\n'
+        'functional = "TODO: functional"\ndispersion = "unknown"\nlicence = "TODO"\ncitation = "TODO: how to cite"\n'
         '[e0s_ev]\nSi = -1.25\nMo = -2.5\n[training]\nstrategy = "scratch"\nsources = ["a:train"]\n'
         '[[training.recipes_tried]]\nrecipe = "r"\nenergy_rmse_mev_per_atom = 1e-05\nforce_rmse_mev_per_a = 1.0\n'
         "stress_rmse_mev_per_a3 = 2\nchosen = true\n"
     )
-    with pytest.raises(CardError, match="lacks description, functional, licence, citation"):
+    with pytest.raises(CardError, match="lacks dispersion, description, functional, licence, citation"):
         add_model(draft, {})
-    known = {"description": "d", "functional": "PBE", "licence": "MIT", "citation": "c"}
+    known = {"description": "d", "functional": "PBE", "dispersion": "none", "licence": "MIT", "citation": "c"}
     card = add_model(draft, known)
     assert (card.name, card.training.sources) == ("run", ("a:train",))
     (tried,) = card.training.recipes_tried
