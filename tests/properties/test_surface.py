@@ -1,0 +1,83 @@
+"""Surface energies: bonds counted by hand, and slabs that have to agree with each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
+from ase.calculators.morse import MorsePotential
+
+from mace_ft_bench.errors import CardError, StructureError, UnstableError
+from mace_ft_bench.properties import surface
+from mace_ft_bench.units import EV_PER_A2_IN_J_PER_M2
+
+R0, EPSILON = 2.8, 0.5
+A = R0 * np.sqrt(2)
+NEAREST = MorsePotential(epsilon=EPSILON, r0=R0, rho0=4.0, rcut1=1.1, rcut2=1.3)
+
+
+@pytest.mark.parametrize(
+    ("miller", "broken", "area"),
+    [((1, 1, 1), 3, np.sqrt(3) / 4 * A**2), ((1, 0, 0), 4, A**2 / 2), ((1, 1, 0), 6, A**2 / np.sqrt(2))],
+)
+def test_bonds_broken_between_neighbours_of_fcc(miller, broken, area):
+    """Every atom of the surface lost its bonds across it; those of (110) count the second layer's one."""
+    found = surface.compute(bulk("Al", "fcc", a=A, cubic=True), NEAREST, surface.Settings(miller))
+    expected = broken * EPSILON / 2 / area * EV_PER_A2_IN_J_PER_M2
+    assert found.unrelaxed_j_per_m2 == pytest.approx(expected, rel=1e-6)
+    assert found.surface_energy_j_per_m2 == pytest.approx(expected, rel=1e-4)  # nothing draws the layers inwards
+
+
+def test_copper_agrees_with_a_slab_by_hand():
+    found = surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), EMT(), surface.Settings((1, 1, 1), relax=False))
+    slab = fcc111("Cu", (1, 1, found.atoms), a=3.5898, vacuum=10)
+    slab.calc = EMT()
+    atom = bulk("Cu", "fcc", a=3.5898)
+    atom.calc = EMT()
+    area = np.linalg.norm(np.cross(slab.cell[0], slab.cell[1]))
+    expected = (slab.get_potential_energy() - len(slab) * atom.get_potential_energy()) / 2 / area
+    assert found.surface_energy_j_per_m2 == pytest.approx(expected * EV_PER_A2_IN_J_PER_M2, rel=1e-3)
+
+
+def test_copper_relaxes_to_less_and_thickness_does_not_matter():
+    settings = surface.Settings((1, 1, 0), fmax=1e-3)
+    thin = surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), EMT(), settings)
+    thick = surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), EMT(), replace(settings, thickness=30.0))
+    assert thin.surface_energy_j_per_m2 < thin.unrelaxed_j_per_m2 - 1e-4
+    assert thick.surface_energy_j_per_m2 == pytest.approx(thin.surface_energy_j_per_m2, rel=2e-3)
+    assert thick.layers > thin.layers
+    assert 0.01 < thin.largest_displacement_angstrom < 0.2
+
+
+def test_repeats_and_a_rattle_do_not_change_a_stable_surface():
+    settings = surface.Settings((1, 1, 1), fmax=1e-3)
+    plain = surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), EMT(), settings)
+    shaken = surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), EMT(), replace(settings, repeat=(2, 2), rattle=0.05))
+    assert shaken.surface_energy_j_per_m2 == pytest.approx(plain.surface_energy_j_per_m2, rel=1e-3)
+    assert shaken.atoms == 4 * plain.atoms
+    assert shaken.unrelaxed_j_per_m2 == pytest.approx(plain.unrelaxed_j_per_m2, rel=1e-6)
+
+
+def test_errors_are_those_that_were_put_in():
+    result = surface.Result(2.2, 2.4, 10.0, 5, 5, 0.1)
+    reference = {"surface_energy_j_per_m2": 2.0, "unrelaxed_j_per_m2": 3.0}
+    assert surface.compare(result, reference) == pytest.approx({"surface_energy_percent": 10, "unrelaxed_percent": -20})
+    assert surface.compare(result, {}) == {}
+
+
+def test_bad_input(recorder):
+    with pytest.raises(CardError, match="indices of a plane"):
+        surface.Settings((0, 0, 0))
+    with pytest.raises(CardError, match="thickness"):
+        surface.Settings((1, 0, 0), thickness=-1)
+    with pytest.raises(CardError, match="rattle"):
+        surface.Settings((1, 0, 0), rattle=-1)
+    with pytest.raises(StructureError, match="cut from a crystal"):
+        surface.compute(Atoms("Cu"), EMT(), surface.Settings((1, 0, 0)))
+    empty = recorder(energy=lambda atoms: np.nan if atoms.cell[2, 2] > 20 else 0.0)
+    with pytest.raises(UnstableError, match="an energy"):
+        surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), empty, surface.Settings((1, 0, 0)))
