@@ -45,6 +45,7 @@ class Variant(StrictTable):
 
     strategy: Strategy | None = None
     weights: LossWeights | None = None
+    """Of both stages."""
     e0s: E0sConfig | None = None
     lr: float | None = None
     """Learning rate of stage one; that of stage two is scaled along."""
@@ -159,7 +160,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
         weights=changes.weights or base.weights,
         e0s=changes.e0s or base.e0s,
         optimiser=_stretched(base, epochs, lr),
-        stage_two=_second_stage(base, epochs, lr),
+        stage_two=_second_stage(base, epochs, lr, changes.weights),
         eval_interval=max(1, epochs // _VALIDATIONS),
     )
     return StudyRun(name, fraction, seed, config)
@@ -171,12 +172,17 @@ def _stretched(base: FinetuneConfig, epochs: int, lr: float) -> Any:  # noqa: AN
     return replace(base.optimiser, lr=lr, lr_decay=decay, max_epochs=epochs)
 
 
-def _second_stage(base: FinetuneConfig, epochs: int, lr: float) -> Any:  # noqa: ANN401 - a StageTwoConfig or None
+def _second_stage(base: FinetuneConfig, epochs: int, lr: float, weights: LossWeights | None) -> Any:  # noqa: ANN401 - a StageTwoConfig or None
     if base.stage_two is None:
         return None
     share = base.stage_two.start_epoch / base.optimiser.max_epochs
     start = min(max(1, round(share * epochs)), epochs - 1)
-    return replace(base.stage_two, start_epoch=start, lr=base.stage_two.lr * lr / base.optimiser.lr)
+    return replace(
+        base.stage_two,
+        start_epoch=start,
+        lr=base.stage_two.lr * lr / base.optimiser.lr,
+        weights=weights or base.stage_two.weights,
+    )
 
 
 def run_study(  # noqa: PLR0913 - as `mfb study`

@@ -77,7 +77,8 @@ def test_all_runs_take_the_same_number_of_steps(files):
     assert {run.config.data.share_seed for run in runs} == {1, 2}
     assert {run.config.data.split_seed for run in runs} == {base.data.split_seed}
     changed = runs[1].config
-    assert changed.weights == LossWeights(1.0, 100.0, 1.0)
+    assert changed.weights == changed.stage_two.weights == LossWeights(1.0, 100.0, 1.0)
+    assert runs[0].config.stage_two.weights == base.stage_two.weights
     assert changed.optimiser.lr == 0.001
     assert changed.stage_two.lr == pytest.approx(0.0001)
     assert changed.optimiser.lr_decay**changed.optimiser.max_epochs == pytest.approx(0.9**10)
