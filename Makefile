@@ -6,8 +6,8 @@ WORKERS ?= 2
 
 .PHONY: leaderboard test lint docs clean
 
-leaderboard: $(VENV)/.installed  ## install, run every case on the embedded models, write the leaderboard
-	$(BIN)/mfb run --models mo-ft,chgnet --fetch --out results
+leaderboard: $(VENV)/.installed  ## install, run the molybdenum cases on two models, write the leaderboard
+	$(BIN)/mfb run --models mo-ft,chgnet --cases molybdenum --fetch --out results
 
 test: $(VENV)/.installed  ## install, run the tests in WORKERS processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

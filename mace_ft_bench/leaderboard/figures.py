@@ -161,6 +161,101 @@ def parity(case: Case, results: Results, styles: Styles) -> str:
     )
 
 
+def phonons(case: Case, results: Results, styles: Styles) -> str:
+    """Dispersion and density of states, frequencies of references at special points as open circles.
+
+    Paths are drawn to one length: reciprocal vectors differ between models as lattice constants do.
+    """
+    figure = new_figure(290)
+    bands, states = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    tidy(bands, "", "frequency [THz]")
+    tidy(states, "states/THz", "")
+    lines: dict[str, Line2D] = {}
+    for model, result in results.items():
+        look = {"color": styles[model].colour, "linestyle": styles[model].dashes, "linewidth": 1.3}
+        distance = np.asarray(result["path_distance"]) / result["path_distance"][-1]
+        lines[model] = bands.plot(distance, result["path_thz"], **look)[0]
+        states.plot(result["dos_states_per_thz_and_atom"], result["dos_thz"], **look)
+    places = _special_points(bands, next(iter(results.values())))
+    for reference in case.references:
+        found = [(x, value) for x, name in places for value in _frequencies_at(reference, name)]
+        if found and reference.kind != "published_model":
+            label, options = _curve_look(reference)
+            (lines[label],) = bands.plot(*zip(*found, strict=True), markersize=6, zorder=3, clip_on=False, **options)
+    states.set_xlim(left=0)
+    bands.axhline(0, color=INK, linewidth=0.6)
+    legend_above(figure, list(lines.values()), list(lines))
+    lowest = {model: result["lowest_thz"] for model, result in results.items()}
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: dispersion and density of states",
+        description=f"Lowest frequencies, negative where imaginary: {_listed(lowest, 'THz')}.",
+    )
+
+
+def _special_points(axes: Axes, result: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Mark the special points of a path and return them; two names share the place where a path is broken."""
+    length = result["path_distance"][-1]
+    places = [(place / length, name) for place, name in result["path_labels"]]
+    names: dict[float, list[str]] = {}
+    for place, name in places:
+        names.setdefault(round(place, 4), []).append("Γ" if name == "G" else name)
+    axes.set_xticks(list(names), ["|".join(dict.fromkeys(group)) for group in names.values()])
+    axes.grid(visible=True, axis="x", color=QUIET, alpha=0.7)
+    axes.set_xlim(0, 1)
+    return places
+
+
+def _frequencies_at(reference: Reference, point: str) -> list[float]:
+    values = reference.values.get(f"thz_at_{point}", [])
+    return values if isinstance(values, list) else [values]
+
+
+def migration(case: Case, results: Results, styles: Styles) -> str:
+    """Energy along the path of a jumping atom, both drawn to one length."""
+    figure = new_figure(260)
+    axes = figure.subplots()
+    tidy(axes, "path / its length", "energy [eV]")
+    lines = {}
+    for model, result in results.items():
+        place = np.asarray(result["path_angstrom"]) / result["path_angstrom"][-1]
+        lines[model] = _line(axes, place, result["path_ev"], styles[model])
+    lines |= _reference_curves(axes, case, "path_ev")
+    legend_above(figure, list(lines.values()), list(lines))
+    barriers = {model: result["barrier_ev"] for model, result in results.items()}
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: energy along the path",
+        description=f"Barriers: {_listed(barriers, 'eV')}.",
+    )
+
+
+def nve_drift(case: Case, results: Results, styles: Styles) -> str:
+    """Total energy against time."""
+    figure = new_figure(240)
+    axes = figure.subplots()
+    tidy(axes, "time [ps]", "total energy [meV/atom]")
+    lines = {}
+    for model, result in results.items():
+        (lines[model],) = axes.plot(
+            result["time_ps"],
+            result["total_energy_mev_per_atom"],
+            color=styles[model].colour,
+            linestyle=styles[model].dashes,
+            linewidth=1.2,
+        )
+    legend_above(figure, list(lines.values()), list(lines))
+    drifts = {model: result["drift_mev_per_atom_per_ps"] for model, result in results.items()}
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: total energy against time",
+        description=f"Drift: {_listed(drifts, 'meV/atom/ps')}.",
+    )
+
+
 def _points(axes: Axes, pairs: Sequence[Sequence[float]], style: Style) -> None:
     """Draw dots as one path of round-capped points: a marker each would make the page ten times larger."""
     if not pairs:
@@ -264,6 +359,17 @@ def _listed(values: Mapping[str, Any], unit: str) -> str:
 
 
 FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
-    {"elastic": bars, "eos": eos, "frame_errors": parity, "gsfe": gsfe, "throughput": throughput}
+    {
+        "elastic": bars,
+        "eos": eos,
+        "frame_errors": parity,
+        "gsfe": gsfe,
+        "nve_drift": nve_drift,
+        "phonons": phonons,
+        "point_defect": bars,
+        "surface": bars,
+        "throughput": throughput,
+        "vacancy_migration": migration,
+    }
 )
 """Figure function by property name."""

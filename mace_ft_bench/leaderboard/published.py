@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 Values = Mapping[str, float | list[float]]
 
 
-def percent_errors(metrics: Iterable[str], values: Values, reference: Values) -> dict[str, float]:
-    """Return the signed percent errors that two tables of values determine.
+def determined_errors(metrics: Iterable[str], values: Values, reference: Values) -> dict[str, float]:
+    """Return the signed errors that two tables of values determine.
 
-    A metric ``<stem>_percent`` is taken from the one number that both tables name ``<stem>_...``: ``c11_percent`` from
-    ``c11_gpa``. Where several fit, the rest has to be a unit: ``b0_percent`` from ``b0_gpa``, not from ``b0_prime``.
-    Metrics without such a number are left out.
+    A metric that both tables name is a difference: ``formation_energy_ev``. A metric ``<stem>_percent`` is taken from
+    the one number that both tables name ``<stem>_...``: ``c11_percent`` from ``c11_gpa``. Where several fit, the rest
+    has to be a unit: ``b0_percent`` from ``b0_gpa``, not from ``b0_prime``. Metrics without such a number are left out.
 
     Parameters
     ----------
@@ -40,14 +40,20 @@ def percent_errors(metrics: Iterable[str], values: Values, reference: Values) ->
         name = _matching(metric, [name for name in values if name in reference])
         value, target = values.get(name), reference.get(name)
         if isinstance(value, (int, float)) and isinstance(target, (int, float)):
-            if target == 0:
-                raise CardError(f"{metric} divides by zero.", fix="score an absolute error instead.")
-            errors[metric] = 100.0 * (value - target) / abs(target)
+            errors[metric] = value - target if name == metric else _percent(metric, value, target)
     return errors
 
 
+def _percent(metric: str, value: float, target: float) -> float:
+    if target == 0:
+        raise CardError(f"{metric} divides by zero.", fix="score an absolute error instead.")
+    return 100.0 * (value - target) / abs(target)
+
+
 def _matching(metric: str, names: Sequence[str]) -> str:
-    """Return the name of the value behind a percent metric, empty if there is none."""
+    """Return the name of the value behind a metric, empty if there is none."""
+    if metric in names:
+        return metric
     stem = metric.removesuffix("percent")
     fitting = [name for name in names if metric.endswith("_percent") and name.startswith(stem)]
     if len(fitting) > 1:
@@ -61,7 +67,7 @@ def published_errors(case: Case, reference: Reference) -> dict[str, float]:
     """Return the errors of a published model: as printed, otherwise computed from its values."""
     scored = case.scored_reference
     missing = [name for name in case.metrics if name not in reference.errors]
-    computed = percent_errors(missing, reference.values, scored.values) if scored else {}
+    computed = determined_errors(missing, reference.values, scored.values) if scored else {}
     printed = {name: error for name, error in reference.errors.items() if name in case.metrics}
     return computed | printed
 

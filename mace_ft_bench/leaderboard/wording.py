@@ -16,6 +16,8 @@ NONE = "—"
 _UNITS = {
     "_angstrom3_per_atom": "Å³/atom",
     "_angstrom2": "Å²",
+    "_j_per_mol_k": "J/mol/K",
+    "_mev_per_atom_per_ps": "meV/atom/ps",
     "_ms_per_step": "ms/step",
     "_us_per_atom": "µs/atom",
     "_mev_per_atom": "meV/atom",

@@ -33,8 +33,8 @@ class Property:
     :class:`~mace_ft_bench.errors.UnstableError` where the physics fails.
 
     ``compare(result, reference)`` returns signed errors (result minus reference) by metric name, the unit in the name.
-    ``result`` is an instance of ``result``; ``reference`` maps field names of ``result`` to numbers or curves. Only
-    metrics whose reference value exists are returned.
+    ``result`` is an instance of ``result``; ``reference`` maps field names of ``result`` to numbers or curves; an entry
+    of a table is named ``<field>_<key>``. Only metrics whose reference value exists are returned.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Surface energy of a slab cut from the relaxed crystal.
 
-``(E_slab - N e_bulk) / (2 A)``: the mean over both faces of the slab, which for a crystal of several elements has to be
-stoichiometric, as those of :func:`ase.build.surface` are.
+The crystal is cut where its layers are furthest apart. ``(E_slab - N e_bulk) / (2 A)`` is the mean over both faces of
+the slab, which for a crystal of several elements has to be stoichiometric, as those of :func:`ase.build.surface` are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
     from ase import Atoms
     from ase.calculators.calculator import Calculator
+
+
+_EQUAL_GAPS = 1e-4
+"""Difference of gaps between layers, in units of the spacing of the lattice planes, that is noise."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,7 @@ def cut(crystal: Atoms, settings: Settings) -> tuple[Atoms, int]:
     StructureError
         If ASE cannot cut the crystal along that plane.
     """
-    plain = crystal.copy()
-    plain.calc = None
+    plain = _with_the_widest_gap_at_the_origin(crystal, settings.miller)
     try:
         one = surface(plain, settings.miller, 1, periodic=True)
         layers = math.ceil(settings.thickness / (one.cell.volume / _area(one)) - 1e-6)
@@ -128,6 +131,22 @@ def cut(crystal: Atoms, settings: Settings) -> tuple[Atoms, int]:
     slab.center(vacuum=settings.vacuum / 2, axis=2)
     slab.pbc = True
     return slab, layers
+
+
+def _with_the_widest_gap_at_the_origin(crystal: Atoms, miller: tuple[int, int, int]) -> Atoms:
+    """Translate a crystal so that the plane through its origin lies half way between two layers of atoms.
+
+    Otherwise the noise of a relaxed structure decides on which face the atoms of a layer at the origin end up.
+    """
+    shifted: Atoms = crystal.copy()
+    shifted.calc = None
+    indices = np.array(miller) // np.gcd.reduce(miller)
+    layers = np.sort((shifted.get_scaled_positions(wrap=False) @ indices) % 1)
+    gaps = np.diff(layers, append=layers[0] + 1)
+    widest = int(np.argmax(gaps > gaps.max() - _EQUAL_GAPS))  # the first of equal ones
+    middle = layers[widest] + gaps[widest] / 2
+    shifted.translate(-middle * indices / (indices @ indices) @ shifted.cell.array)
+    return shifted
 
 
 def _area(slab: Atoms) -> float:

@@ -107,3 +107,19 @@ THROUGHPUT = {
     "median_ms_per_step": [10.0, 60.0, 216.0],
     "median_us_per_atom": [625.0, 468.75, 500.0],
 }
+PHONONS = {
+    "path_distance": [0.0, 0.1, 0.2, 0.2, 0.4],
+    "path_thz": [[0.0, 5.0], [1.0, 4.5], [3.0, 4.0], [3.0, 4.0], [-0.5, 5.0]],
+    "path_labels": [[0.0, "G"], [0.2, "X"], [0.2, "U"], [0.4, "G"]],
+    "dos_thz": [0.0, 2.0, 4.0],
+    "dos_states_per_thz_and_atom": [0.0, 0.5, 0.2],
+    "lowest_thz": -0.5,
+}
+SURFACE = {"surface_energy_j_per_m2": 2.1, "unrelaxed_j_per_m2": 2.3}
+DEFECT = {"formation_energy_ev": 3.2, "unrelaxed_ev": 4.0}
+MIGRATION = {"barrier_ev": 0.5, "path_ev": [0.0, 0.5, 0.0], "path_angstrom": [0.0, 1.0, 2.0]}
+DRIFT = {
+    "drift_mev_per_atom_per_ps": 0.1,
+    "time_ps": [0.0, 0.5, 1.0],
+    "total_energy_mev_per_atom": [0.0, 0.05, 0.1],
+}

@@ -12,7 +12,23 @@ from mace_ft_bench.leaderboard.figures import FIGURES, draw_figure
 from mace_ft_bench.leaderboard.svg import model_styles
 from mace_ft_bench.results.case import Case, Metric, Reference
 
-from .fabricated import ELASTIC, EOS, FRAMES, GSFE, SOURCE, THROUGHPUT, elastic_case, gsfe_case, make_case, published
+from .fabricated import (
+    DEFECT,
+    DRIFT,
+    ELASTIC,
+    EOS,
+    FRAMES,
+    GSFE,
+    MIGRATION,
+    PHONONS,
+    SOURCE,
+    SURFACE,
+    THROUGHPUT,
+    elastic_case,
+    gsfe_case,
+    make_case,
+    published,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = ["<script>alert(1)</script>", "$x^{", "_hidden", 'a "quoted" & name']
@@ -24,7 +40,18 @@ def eos_case() -> Case:
     return make_case("eos", property="eos", metrics={"v0_percent": Metric("V0", "%", 1.0)}, references=(reference,))
 
 
+def measured_against(name, metric, **values):
+    """Return a case of the property ``name`` with one metric and DFT values."""
+    reference = Reference("DFT", "dft", "PBE", SOURCE, values=values, scored=True)
+    return make_case(name, property=name, metrics={metric: Metric("x", "%", 1.0)}, references=(reference,))
+
+
 EXAMPLES = [
+    (measured_against("phonons", "highest_percent", thz_at_G=[0.0, 5.0], thz_at_X=[3.0, 4.0]), PHONONS),
+    (measured_against("surface", "surface_energy_percent", surface_energy_j_per_m2=2.0), SURFACE),
+    (measured_against("point_defect", "formation_energy_ev", formation_energy_ev=3.0), DEFECT),
+    (measured_against("vacancy_migration", "barrier_ev", barrier_ev=0.6, path_ev=[0.0, 0.6, 0.0]), MIGRATION),
+    (make_case("drift", property="nve_drift", metrics={}, references=()), DRIFT),
     (elastic_case(), ELASTIC),
     (gsfe_case(), GSFE),
     (eos_case(), EOS),
@@ -66,7 +93,7 @@ def test_identifiers_are_unique_and_resolve(case, result):
 
 
 def test_the_same_input_gives_the_same_figure():
-    case, result = EXAMPLES[0]
+    case, result = EXAMPLES[-1]
     assert draw_figure(case, {"m": result}) == draw_figure(case, {"m": result})
 
 
@@ -108,3 +135,12 @@ def test_no_figure_for_unknown_properties_and_without_results():
 def test_many_models_stay_distinguishable():
     styles = model_styles([str(i) for i in range(24)])
     assert len(set(styles.values())) == 24
+
+
+def test_phonons_show_references_at_every_visit_of_a_point_and_join_names_at_a_break():
+    case, result = EXAMPLES[0]
+    svg = draw_figure(case, {"m": result})
+    words = set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    assert {"Γ", "X|U"} <= words
+    assert "G" not in words
+    assert "−0.500 THz" in svg

@@ -6,14 +6,14 @@ import pytest
 
 from mace_ft_bench.errors import CardError
 from mace_ft_bench.leaderboard.board import main_rows, make_board, section
-from mace_ft_bench.leaderboard.published import percent_errors, published_errors, published_standings
+from mace_ft_bench.leaderboard.published import determined_errors, published_errors, published_standings
 from mace_ft_bench.results.case import load_cases
 
 from .fabricated import elastic_case, gsfe_case, make_case, make_record, published
 
 
-def test_percent_errors_follow_the_stem():
-    found = percent_errors(
+def test_determined_errors_follow_the_stem():
+    found = determined_errors(
         ["c11_percent", "c12_percent", "barrier"], {"c11_gpa": 440.0, "c1_gpa": 1.0}, {"c11_gpa": 400.0}
     )
     assert found == {"c11_percent": pytest.approx(10.0)}
@@ -21,24 +21,31 @@ def test_percent_errors_follow_the_stem():
 
 def test_a_unit_tells_values_of_one_stem_apart():
     values = {"b0_prime": 5.0, "b0_gpa": 90.0}
-    assert percent_errors(["b0_percent"], values, {"b0_prime": 4.0, "b0_gpa": 100.0}) == {
+    assert determined_errors(["b0_percent"], values, {"b0_prime": 4.0, "b0_gpa": 100.0}) == {
         "b0_percent": pytest.approx(-10)
     }
+
+
+def test_a_metric_that_both_tables_name_is_a_difference():
+    assert determined_errors(
+        ["barrier_ev", "path_ev"], {"barrier_ev": 1.5, "path_ev": [1.0]}, {"barrier_ev": 1.25}
+    ) == {"barrier_ev": 0.25}
+    assert determined_errors(["barrier_ev"], {"barrier_ev": 1.5}, {"barrier_ev": 0.0}) == {"barrier_ev": 1.5}
 
 
 def test_an_ambiguous_value_is_an_error():
     values = {"e_ev": 1.0, "e_mev": 1.0}
     with pytest.raises(CardError, match="To fix"):
-        percent_errors(["e_percent"], values, values)
+        determined_errors(["e_percent"], values, values)
 
 
 def test_a_reference_of_zero_is_an_error():
     with pytest.raises(CardError, match="zero"):
-        percent_errors(["a_percent"], {"a_gpa": 1.0}, {"a_gpa": 0.0})
+        determined_errors(["a_percent"], {"a_gpa": 1.0}, {"a_gpa": 0.0})
 
 
 def test_curves_have_no_percentage():
-    assert percent_errors(["a_percent"], {"a_gpa": [1.0]}, {"a_gpa": [1.0]}) == {}
+    assert determined_errors(["a_percent"], {"a_gpa": [1.0]}, {"a_gpa": [1.0]}) == {}
 
 
 def test_printed_errors_come_before_computed_ones():

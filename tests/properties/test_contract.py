@@ -71,12 +71,3 @@ def test_settings_of_every_card_parse(case):
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.structure], ids=lambda case: case.id)
 def test_structure_of_every_card_builds(case):
     assert len(build(case.structure)) > 0
-
-
-@pytest.mark.parametrize(
-    "case", [case for case in CASES.values() if case.structure and case.property in FAST], ids=lambda case: case.id
-)
-def test_reference_fields_of_every_card_exist(case):
-    known = {field.name for field in dataclasses.fields(get_property(case.property).result)}
-    for reference in case.references:
-        assert set(reference.values) <= known

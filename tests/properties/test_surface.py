@@ -62,6 +62,27 @@ def test_repeats_and_a_rattle_do_not_change_a_stable_surface():
     assert shaken.unrelaxed_j_per_m2 == pytest.approx(plain.unrelaxed_j_per_m2, rel=1e-6)
 
 
+@pytest.mark.parametrize("miller", [(1, 0, 0), (1, 1, 0), (1, 1, 1), (2, 1, 1), (0, 0, 2)])
+def test_noise_of_a_relaxed_crystal_does_not_roughen_the_faces(miller):
+    """Atoms of a layer stay on one side of the cut, and the faces are alike."""
+    crystal = bulk("Mo", "bcc", a=3.17, cubic=True)
+    clean, _ = surface.cut(crystal, surface.Settings(miller))
+    noisy = crystal.copy()
+    noisy.positions += 1e-7 * np.random.default_rng(0).normal(size=(2, 3))
+    noisy.set_cell(crystal.cell + 1e-7 * np.random.default_rng(1).normal(size=(3, 3)))
+    slab, _ = surface.cut(noisy, surface.Settings(miller))
+    assert np.sort(slab.positions[:, 2]) == pytest.approx(np.sort(clean.positions[:, 2]), abs=1e-4)
+    heights = np.sort(slab.positions[:, 2]).round(3)
+    _, atoms = np.unique(heights, return_counts=True)
+    assert len(set(atoms)) == 1
+
+
+def test_diamond_is_cut_between_the_layers_that_one_bond_joins():
+    slab, _ = surface.cut(bulk("Si", "diamond", a=5.43, cubic=True), surface.Settings((1, 1, 1)))
+    below = np.unique(slab.positions[:, 2].round(3))
+    assert np.diff(below)[0] == pytest.approx(5.43 * np.sqrt(3) / 12, abs=1e-3)  # the short gap is inside
+
+
 def test_errors_are_those_that_were_put_in():
     result = surface.Result(2.2, 2.4, 10.0, 5, 5, 0.1)
     reference = {"surface_energy_j_per_m2": 2.0, "unrelaxed_j_per_m2": 3.0}
