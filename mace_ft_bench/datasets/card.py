@@ -33,8 +33,6 @@ class Member(StrictTable):
 class DataFile(StrictTable):
     """One file of a dataset, or one folder where the format is one."""
 
-    url: str
-    """Of a folder: that of its files without their paths."""
     sha256: str
     """Of a folder: that of the lines ``<sha256>  <path>`` of its members, as ``sha256sum`` prints them."""
     bytes: int
@@ -45,10 +43,16 @@ class DataFile(StrictTable):
     """Name of a reader in :mod:`mace_ft_bench.datasets.readers`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the reader: units and orders of the labels."""
+    url: str = ""
+    """Where it is downloaded from. Of a folder: that of its files without their paths."""
+    shipped: str = ""
+    """In place of a url: name of a file that comes with the package, beside the card."""
     members: tuple[Member, ...] = ()
     """The files of a folder."""
 
     def __post_init__(self) -> None:
+        if bool(self.url) == bool(self.shipped):
+            raise CardError("A file of a dataset has a url or is shipped.", fix="give one of url and shipped.")
         if self.members and self.sha256 != sha256_of_members(self.members):
             raise CardError(
                 f"The sha256 of {self.url} is not that of its members.", fix=f"it is {sha256_of_members(self.members)}."
@@ -97,9 +101,14 @@ def load_dataset_card(path: Path) -> DatasetCard:
     return card
 
 
+def folder_of_cards() -> Path:
+    """Return the folder of the dataset cards; shipped files are named relative to it."""
+    return paths.reference_data() / "datasets"
+
+
 def list_datasets() -> dict[str, DatasetCard]:
     """Return all dataset cards by name."""
-    files = sorted((paths.reference_data() / "datasets").glob("*.toml"))
+    files = sorted(folder_of_cards().glob("*.toml"))
     return {path.stem: load_dataset_card(path) for path in files}
 
 

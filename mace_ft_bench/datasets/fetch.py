@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.datasets.card import find_dataset
+from mace_ft_bench.datasets.card import find_dataset, folder_of_cards
 from mace_ft_bench.datasets.readers import read_frames
 from mace_ft_bench.download import cache_folder
 from mace_ft_bench.download import download as download_file
@@ -24,7 +24,7 @@ MIRROR_VARIABLE = "MFB_MIRROR"
 
 
 def fetch(card: DatasetCard, *, mirror: Path | None = None, download: bool = True) -> list[Path]:
-    """Return local paths of all files and folders of a dataset, in the order of the card.
+    """Return local paths of all files and folders of a dataset, in the order of the card; shipped ones as they lie.
 
     Parameters
     ----------
@@ -69,6 +69,8 @@ def load_frames(name: str, split: str, *, mirror: Path | None = None, download: 
 
 
 def _locate(card: DatasetCard, file: DataFile, mirror: Path | None, *, download: bool) -> Path:
+    if file.shipped:
+        return _verified(folder_of_cards() / file.shipped, file.sha256)
     name = Path(urlsplit(file.url).path).name
     cached = cache_folder("datasets") / card.name / file.sha256[:12] / name
     mirrored = _in_mirror(file.url, mirror)

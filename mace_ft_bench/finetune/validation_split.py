@@ -69,7 +69,7 @@ def _checksums(name: str) -> dict[str, str]:
         return {Path(name).name: sha256_of(Path(name))}
     dataset, _, split = name.partition(":")
     files = [file for file in find_dataset(dataset).files if file.split == split]
-    return {file.url: file.sha256 for file in files}
+    return {file.url or file.shipped: file.sha256 for file in files}
 
 
 def known_part(split: Split, tuned: ComparedModel, parent: ComparedModel | None) -> Split:

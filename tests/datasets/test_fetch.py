@@ -269,3 +269,23 @@ def test_the_sum_of_a_folder_is_that_of_its_members(folder_card):
     for change, match in [({"sha256": "0" * 64}, "is not that of its members"), ({"bytes": 3}, "other bytes")]:
         with pytest.raises(CardError, match=match):
             replace(folder, **change)
+
+
+@pytest.mark.parametrize("split", ["held-out", "replay"])
+def test_frames_that_are_shipped_need_neither_network_nor_mirror(split, cache):
+    frames = load_frames("mace-nano-domain", split)
+    assert len(frames) >= 1000
+    assert all({"REF_energy", "REF_stress", "config_type"} <= set(frame.info) for frame in frames)
+    assert max(abs(frame.arrays["REF_forces"]).max() for frame in frames) <= 25.0  # of the recipe
+    assert files_in(cache) == []
+
+
+def test_a_shipped_file_that_was_changed_is_refused(card, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetcher, "folder_of_cards", lambda: tmp_path)
+    (tmp_path / "tiny.json").write_bytes(WRONG)
+    (file,) = card.files
+    shipped = replace(card, files=(replace(file, url="", shipped="tiny.json"),))
+    with pytest.raises(ChecksumError):
+        fetch(shipped)
+    (tmp_path / "tiny.json").write_bytes(CONTENT)
+    assert fetch(shipped) == [tmp_path / "tiny.json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ _HIDDEN = "_of_the_file"
 
 @dataclass(frozen=True, kw_only=True)
 class Extxyz(StressOptions):
-    """An extended XYZ file, in its order.
+    """An extended XYZ file, in its order; compressed if its name ends in ``.gz``.
 
     ASE moves labels of some names, ``energy`` and ``forces`` among them, into a calculator; they are looked up there as
     well. Only selected frames need labels. A file that holds a stress or virial needs the options that name its
@@ -119,7 +120,8 @@ def frames_of_extxyz(path: Path) -> list[Atoms]:
     DataError
         If the file is malformed, or holds no frame.
     """
-    with path.open(encoding="utf-8") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
         try:
             frames: list[Atoms] = list(ase_read(file, index=":", format="extxyz", properties_parser=_properties))
         except (XYZError, RuntimeError) as error:  # a frame without comment line ends ASE's generator: RuntimeError
