@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from mace_ft_bench._version import __version__
-from mace_ft_bench.cli import cases, data, distill, doctor, finetune, models, report, run, study, timing, validate
+from mace_ft_bench.cli import cases, data, distill, doctor, finetune, gate, models, report, run, study, timing, validate
 from mace_ft_bench.cli.console import error_console
 from mace_ft_bench.errors import MaceFtBenchError
 
@@ -24,6 +24,7 @@ app.command("validate")(validate.validate)
 app.command("distill")(distill.distill)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
+app.command("gate")(gate.gate)
 app.command("study")(study.study)
 app.command("report")(report.report)
 app.command("timing")(timing.timing)

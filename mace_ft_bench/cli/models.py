@@ -77,7 +77,9 @@ def add(
     *,
     name: Annotated[str, typer.Option(help="Name to call it by.")] = "",
     functional: Annotated[str, typer.Option(help='Level of theory of its labels, e.g. "PBE (VASP)".')] = "",
-    dispersion: Annotated[str, typer.Option(help="Whether the labels hold dispersion: none or included.")] = "",
+    dispersion: Annotated[
+        str, typer.Option(help="Whether the labels hold dispersion: none, included, or unknown (no D3 then).")
+    ] = "",
     licence: Annotated[str, typer.Option(help="SPDX identifier of its licence.")] = "",
     description: Annotated[str, typer.Option(help="One line for tables.")] = "",
     citation: Annotated[str, typer.Option(help="How to cite it.")] = "",

@@ -1,26 +1,17 @@
-"""``mfb run``: cases on models, with a progress display, resumable; writes the leaderboard at the end."""
+"""``mfb run``: cases on models; writes the leaderboard at the end."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.data import Mirror
 from mace_ft_bench.cli.report import build_report
-from mace_ft_bench.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from mace_ft_bench.results.record import Record
-    from mace_ft_bench.results.runner import Calculators, Task
-    from mace_ft_bench.results.store import RecordStore
+from mace_ft_bench.cli.suite import Suite, run_suite, split_names
 
 _EXIT_FAILED = 1
-_EXIT_INTERRUPTED = 130
 
 
 def run(
@@ -37,57 +28,19 @@ def run(
     fetch: Annotated[bool, typer.Option("--fetch", help="Download datasets that are missing.")] = False,
 ) -> None:
     """Run benchmark cases on models and write the leaderboard; exits with 1 if a case ended in an error."""
-    from mace_ft_bench.results import runner, selection, store  # noqa: PLC0415 - imports torch
-    from mace_ft_bench.results.case import select_cases  # noqa: PLC0415 - beside its use
+    from mace_ft_bench.results import runner, selection  # noqa: PLC0415 - imports torch
 
-    records = store.RecordStore(out)
-    specs = [runner.model_spec(name, head=head, trust=trust) for name in _split(models, "--models")]
-    options = runner.RunOptions(device=device, mirror=mirror, download=fetch)
-    tasks = runner.plan(specs, select_cases(_split(cases, "--cases")), options)
-    todo = runner.pending(tasks, records)
-    calculators = runner.Calculators()
-    for task in todo:
-        calculators(task)  # what cannot be built ends the run here, before any work
-    records.check_writable()
-    console().print(f"{len(tasks)} cases, {len(tasks) - len(todo)} already done, {len(todo)} to run")
-    try:
-        failed = _run(todo, records, calculators)
-    except KeyboardInterrupt:
-        console().print("Interrupted. Every finished case is stored; the same command continues.")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
-    build_report(out, {task.model.name: selection.identity_of(runner.blank_record(task)) for task in tasks})
-    if failed:
+    suite = Suite(
+        models=split_names(models, "--models"),
+        cases=split_names(cases, "--cases"),
+        out=out,
+        device=device,
+        head=head,
+        trust=trust,
+        mirror=mirror,
+        fetch=fetch,
+    )
+    done = run_suite(suite)
+    build_report(out, {task.model.name: selection.identity_of(runner.blank_record(task)) for task in done.tasks})
+    if done.failed:
         raise typer.Exit(_EXIT_FAILED)
-
-
-def _run(todo: list[Task], records: RecordStore, calculators: Calculators) -> bool:
-    """Run the tasks with a display; whether any of them ended in an error."""
-    from mace_ft_bench.results import runner  # noqa: PLC0415 - imports torch
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console()) as progress:
-        bar = progress.add_task("", total=len(todo))
-
-        def start(task: Task) -> None:
-            progress.update(bar, description=escape(f"{task.model.name}: {task.case.id}"))
-
-        def done(record: Record) -> None:
-            progress.advance(bar)
-            colour = "green" if record.status == "ok" else "yellow"
-            errors = "  ".join(f"{name} {value:+.3g}" for name, value in record.errors.items())
-            progress.print(
-                f"[{colour}]{record.status:12}[/] "
-                + escape(f"{record.model:10} {record.case:28} {record.wall_s:6.1f} s  {errors or record.message}"),
-                highlight=False,
-                soft_wrap=True,
-            )
-
-        made = runner.run(todo, records, provide=calculators, on_start=start, on_record=done)
-    return any(record.status == "error" for record in made)
-
-
-def _split(text: str, option: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise UnknownNameError(f"{option} is empty.", fix="give at least one name.")
-    return names

@@ -1,0 +1,123 @@
+"""Cases on models with a progress display, resumable: what ``mfb run`` and ``mfb gate`` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mace_ft_bench.cli.console import console
+from mace_ft_bench.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mace_ft_bench.results.record import Record
+    from mace_ft_bench.results.runner import Calculators, Task
+    from mace_ft_bench.results.store import RecordStore
+
+_EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is run, and how."""
+
+    models: tuple[str, ...]
+    """Names or paths."""
+    cases: tuple[str, ...]
+    """Shell patterns."""
+    out: Path
+    device: str = "auto"
+    head: str | None = None
+    trust: bool = False
+    mirror: Path | None = None
+    fetch: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of it."""
+
+    tasks: list[Task]
+    """All, those done earlier included; by model in the order asked for, then by case."""
+    records: list[Record]
+    """The latest record of every task."""
+    failed: bool
+    """Whether a case ended in an error now."""
+
+
+def split_names(text: str, option: str) -> tuple[str, ...]:
+    """Return the names between commas.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UnknownNameError(f"{option} is empty.", fix="give at least one name.")
+    return names
+
+
+def run_suite(suite: Suite, *, quiet: bool = False) -> Outcome:
+    """Run what the results folder does not have yet; an interruption says how to go on and exits.
+
+    Parameters
+    ----------
+    suite
+        What to run.
+    quiet
+        Show nothing on standard output.
+    """
+    from mace_ft_bench.results import runner, store  # noqa: PLC0415 - imports torch
+    from mace_ft_bench.results.case import select_cases  # noqa: PLC0415 - beside its use
+
+    screen = Console(quiet=True) if quiet else console()
+    records = store.RecordStore(suite.out)
+    specs = [runner.model_spec(name, head=suite.head, trust=suite.trust) for name in suite.models]
+    options = runner.RunOptions(device=suite.device, mirror=suite.mirror, download=suite.fetch)
+    tasks = runner.plan(specs, select_cases(list(suite.cases)), options)
+    todo = runner.pending(tasks, records)
+    calculators = runner.Calculators()
+    for task in todo:
+        calculators(task)  # what cannot be built ends the run here, before any work
+    records.check_writable()
+    screen.print(f"{len(tasks)} cases, {len(tasks) - len(todo)} already done, {len(todo)} to run")
+    try:
+        made = _run(todo, records, calculators, screen)
+    except KeyboardInterrupt:
+        screen.print("Interrupted. Every finished case is stored; the same command continues.")
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
+    latest = {(record.key, record.model, record.case): record for record in records.all()}
+    own = [latest[task.key, task.model.name, task.case.id] for task in tasks]
+    return Outcome(tasks, own, any(record.status == "error" for record in made))
+
+
+def _run(todo: list[Task], records: RecordStore, calculators: Calculators, screen: Console) -> list[Record]:
+    from mace_ft_bench.results import runner  # noqa: PLC0415 - imports torch
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen) as progress:
+        bar = progress.add_task("", total=len(todo))
+
+        def start(task: Task) -> None:
+            progress.update(bar, description=escape(f"{task.model.name}: {task.case.id}"))
+
+        def done(record: Record) -> None:
+            progress.advance(bar)
+            colour = "green" if record.status == "ok" else "yellow"
+            errors = "  ".join(f"{name} {value:+.3g}" for name, value in record.errors.items())
+            progress.print(
+                f"[{colour}]{record.status:12}[/] "
+                + escape(f"{record.model:10} {record.case:28} {record.wall_s:6.1f} s  {errors or record.message}"),
+                highlight=False,
+                soft_wrap=True,
+            )
+
+        return runner.run(todo, records, provide=calculators, on_start=start, on_record=done)

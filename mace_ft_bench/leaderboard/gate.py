@@ -1,0 +1,73 @@
+"""A gate: whether a model is at least as good as the one it is to replace, case by case.
+
+Means hide what got worse, so no mean is taken: every case that both models cover has to hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mace_ft_bench.leaderboard.score import Records, case_score
+from mace_ft_bench.results.record import FAILED, NOT_COVERED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mace_ft_bench.results.case import Case
+    from mace_ft_bench.results.record import Record
+
+Outcome = Literal["better", "as good", "worse", "failed", "not compared"]
+
+SLACK = 0.02
+"""Loss of score of a case that still counts as good: a case at its tolerance scores 0.5, a perfect one 1."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One case on both models."""
+
+    case: str
+    outcome: Outcome
+    score: float | None
+    """Of the model; None where it does not cover the case."""
+    parent_score: float | None
+    reason: str = ""
+    """Why a case failed or was not compared."""
+
+
+def compare_models(cases: Iterable[Case], records: Records, *, model: str, parent: str) -> list[Comparison]:
+    """Compare two models on the scored cases.
+
+    A case that either model does not cover is not compared. One on which the model fails and its parent does not has
+    failed, whatever the parent's error was.
+
+    Parameters
+    ----------
+    cases
+        Those without metrics are left out.
+    records
+        Of both models on all of these cases.
+    model, parent
+        Their names in the records.
+    """
+    scored = [case for case in cases if case.metrics]
+    return [_compared(case, records[model, case.id], records[parent, case.id]) for case in scored]
+
+
+def passes(comparisons: Sequence[Comparison]) -> bool:
+    """Whether at least one case was compared and none of them failed or got worse."""
+    outcomes = {item.outcome for item in comparisons}
+    return bool(outcomes & {"better", "as good"}) and not outcomes & {"worse", "failed"}
+
+
+def _compared(case: Case, own: Record, parent: Record) -> Comparison:
+    scores = case_score(case, own), case_score(case, parent)
+    for record in (own, parent):
+        if record.status in NOT_COVERED:
+            return Comparison(case.id, "not compared", *scores, f"{record.model}: {record.message}")
+    if own.status in FAILED and parent.status not in FAILED:
+        return Comparison(case.id, "failed", *scores, own.message)
+    gain = (scores[0] or 0.0) - (scores[1] or 0.0)
+    outcome: Outcome = "worse" if gain < -SLACK else "better" if gain > SLACK else "as good"
+    return Comparison(case.id, outcome, *scores, own.message)
