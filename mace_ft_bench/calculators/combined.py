@@ -160,7 +160,8 @@ def resolve_dispersion(
     if card.dispersion == "unknown" and not allow_double_counting:
         raise CardError(
             f'The card of model "{card.name}" does not say whether its labels contain dispersion already.',
-            fix='write dispersion = "none" or "included" into the card.',
+            fix='write dispersion = "none" or "included" into the card, or, if it is none, '
+            "pass allow_double_counting=True.",
         )
     if plain(settings.functional) not in map(plain, _names(card.functional)) and not allow_other_functional:
         raise CardError(

@@ -164,19 +164,21 @@ def parity(case: Case, results: Results, styles: Styles) -> str:
 def phonons(case: Case, results: Results, styles: Styles) -> str:
     """Dispersion and density of states, frequencies of references at special points as open circles.
 
-    Paths are drawn to one length: reciprocal vectors differ between models as lattice constants do.
+    Paths are drawn between the special points of the first model: reciprocal vectors differ as lattice constants do. A
+    model with another sequence of points has another lattice and is left out.
     """
     figure = new_figure(290)
     bands, states = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     tidy(bands, "", "frequency [THz]")
     tidy(states, "states/THz", "")
     lines: dict[str, Line2D] = {}
-    for model, result in results.items():
+    first = next(iter(results.values()))
+    alike = {model: result for model, result in results.items() if _names(result) == _names(first)}
+    for model, result in alike.items():
         look = {"color": styles[model].colour, "linestyle": styles[model].dashes, "linewidth": 1.3}
-        distance = np.asarray(result["path_distance"]) / result["path_distance"][-1]
-        lines[model] = bands.plot(distance, result["path_thz"], **look)[0]
+        lines[model] = bands.plot(_along(first, result), result["path_thz"], **look)[0]
         states.plot(result["dos_states_per_thz_and_atom"], result["dos_thz"], **look)
-    places = _special_points(bands, next(iter(results.values())))
+    places = _special_points(bands, first)
     for reference in case.references:
         found = [(x, value) for x, name in places for value in _frequencies_at(reference, name)]
         if found and reference.kind != "published_model":
@@ -186,12 +188,24 @@ def phonons(case: Case, results: Results, styles: Styles) -> str:
     bands.axhline(0, color=INK, linewidth=0.6)
     legend_above(figure, list(lines.values()), list(lines))
     lowest = {model: result["lowest_thz"] for model, result in results.items()}
+    others = [model for model in results if model not in alike]
+    left_out = f" Not drawn, another lattice: {', '.join(others)}." if others else ""
     return to_svg(
         figure,
         name=case.id,
         title=f"{case.title}: dispersion and density of states",
-        description=f"Lowest frequencies, negative where imaginary: {_listed(lowest, 'THz')}.",
+        description=f"Lowest frequencies, negative where imaginary: {_listed(lowest, 'THz')}.{left_out}",
     )
+
+
+def _names(result: Mapping[str, Any]) -> list[str]:
+    return [name for _, name in result["path_labels"]]
+
+
+def _along(first: Mapping[str, Any], result: Mapping[str, Any]) -> np.ndarray:
+    """Return places of the q-points of a result, its special points at those of the first, from 0 to 1."""
+    own, target = (np.array([place for place, _ in item["path_labels"]]) for item in (result, first))
+    return np.interp(result["path_distance"], own, target / target[-1])
 
 
 def _special_points(axes: Axes, result: Mapping[str, Any]) -> list[tuple[float, str]]:
@@ -361,6 +375,7 @@ def _listed(values: Mapping[str, Any], unit: str) -> str:
 FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
     {
         "elastic": bars,
+        "energy_difference": bars,
         "eos": eos,
         "frame_errors": parity,
         "gsfe": gsfe,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from mace_ft_bench.errors import CardError, DataError, UnstableError
+from mace_ft_bench.errors import CardError, DataError, StructureError, UnstableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from ase import Atoms
 
 
 def require(condition: bool, problem: str, *, fix: str) -> None:
@@ -33,6 +35,12 @@ def require_finite(values: Iterable[float], what: str) -> None:
             f"The calculator returned {what} that is not finite.",
             fix="check that the structure lies within the model's range: elements, distances, density.",
         )
+
+
+def require_crystal(atoms: Atoms, what: str) -> None:
+    """Raise a ``StructureError`` unless the structure is periodic along three cell vectors; ``what`` needs it."""
+    if atoms.cell.rank < 3 or not atoms.pbc.all():  # noqa: PLR2004 - three dimensions
+        raise StructureError(f"{what} needs a crystal.", fix="set pbc and three cell vectors.")
 
 
 def percent(value: float, reference: float) -> float:

@@ -2,13 +2,14 @@
 
 Energies are compared twice: as they are, and with one offset removed, the mean over all labelled frames of the error
 per atom. Models differ in their zero of energy; the offset is the same for every composition and configuration type,
-so an error between compositions stays visible.
+so an error between compositions stays visible. Where labels are of another functional than the models', only energies
+within one configuration type compare: ``energy_zero = "config_type"``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -39,6 +40,9 @@ class Settings(StrictTable):
 
     stress: bool = True
     """Whether stresses are compared where frames have them; false for a calculator without stress."""
+    energy_zero: Literal["common", "config_type"] = "common"
+    """Frames that share a zero of energy: all of them, or those of one configuration type. In the latter case energies
+    are compared with the mean of their type, and types with one energy are left out."""
     samples: int = 1500
     """Largest number of force components kept for a parity plot."""
     seed: int = 0
@@ -57,14 +61,15 @@ class Result:
     ``energy_aligned_mae_mev_per_atom``, ``force_rmse_mev_per_a``, ``force_mae_mev_per_a`` (components),
     ``force_relative_percent`` (RMSE / root mean square of the reference), ``stress_rmse_gpa``, ``stress_mae_gpa``
     (six components). Counts: ``frames``, ``atoms``, ``missing_energy``, ``missing_forces``, ``missing_stress``.
+    Without a common zero of energy only the aligned errors of energy are there.
     """
 
     overall: dict[str, float]
     per_config_type: dict[str, dict[str, float]]
     energy_offset_mev_per_atom: float | None
-    """Mean of model minus reference; None without energies."""
+    """Mean of model minus reference; None without energies, or without a common zero of energy."""
     energy_pairs_ev_per_atom: Pairs
-    """Reference and model, every frame with an energy."""
+    """Reference and model, every frame with an energy; without a common zero each minus the mean of its type."""
     force_pairs_ev_per_angstrom: Pairs
     """Reference and model, a random sample of components."""
 
@@ -76,6 +81,7 @@ class _Compared:
     config_type: str
     atoms: int
     energy: Array | None  # per atom [eV], shape (2,)
+    aligned: Array | None  # the same without the offset, or relative to the mean of the type
     forces: Array | None  # [eV/Angstrom], shape (2, 3 n)
     stress: Array | None  # [eV/Angstrom^3], shape (2, 6)
 
@@ -113,16 +119,39 @@ def compute(frames: Sequence[Atoms], calc: Calculator, settings: Settings) -> Re
 
 def _summarise(compared: list[_Compared], settings: Settings) -> Result:
     energies = _stack(item.energy for item in compared)
-    offset = None if energies is None else float(_errors(energies).mean())
-    types = sorted({item.config_type for item in compared})
-    groups = {name: [item for item in compared if item.config_type == name] for name in types}
+    offset = None
+    if settings.energy_zero == "config_type":
+        compared = _aligned_by_type(compared)
+        energies = _stack(item.aligned for item in compared)
+    elif energies is not None:
+        offset = float(_errors(energies).mean())
+        compared = [_shifted(item, np.array([0.0, offset])) for item in compared]
     return Result(
-        overall=_metrics(compared, offset),
-        per_config_type={name: _metrics(group, offset) for name, group in groups.items()},
+        overall=_metrics(compared, settings),
+        per_config_type={name: _metrics(group, settings) for name, group in _by_type(compared).items()},
         energy_offset_mev_per_atom=None if offset is None else offset * MEV,
         energy_pairs_ev_per_atom=_pairs(energies),
         force_pairs_ev_per_angstrom=_pairs(_sampled(_stack(item.forces for item in compared), settings)),
     )
+
+
+def _by_type(compared: list[_Compared]) -> dict[str, list[_Compared]]:
+    types = sorted({item.config_type for item in compared})
+    return {name: [item for item in compared if item.config_type == name] for name in types}
+
+
+def _aligned_by_type(compared: list[_Compared]) -> list[_Compared]:
+    """Return the frames with energies relative to the mean of their type; one energy alone has no error."""
+    means = {}
+    for name, group in _by_type(compared).items():
+        energies = [item.energy for item in group if item.energy is not None]
+        if len(energies) > 1:
+            means[name] = np.mean(energies, axis=0)
+    return [_shifted(item, means.get(item.config_type)) for item in compared]
+
+
+def _shifted(item: _Compared, zero: Array | None) -> _Compared:
+    return item if item.energy is None or zero is None else replace(item, aligned=item.energy - zero)
 
 
 def _compare_frame(frame: Atoms, model: Evaluation) -> _Compared:
@@ -132,6 +161,7 @@ def _compare_frame(frame: Atoms, model: Evaluation) -> _Compared:
         config_type=str(frame.info.get("config_type", "unspecified")),
         atoms=len(frame),
         energy=None if energy is None else _pair(energy, model.energy, "REF_energy") / len(frame),
+        aligned=None,
         forces=None if forces is None else _pair(forces, model.forces, "REF_forces"),
         stress=None if stress is None else _pair(stress, model.stress, "REF_stress"),
     )
@@ -172,7 +202,7 @@ def _errors(pairs: Array) -> Array:
     return errors
 
 
-def _metrics(compared: list[_Compared], offset: float | None) -> dict[str, float]:
+def _metrics(compared: list[_Compared], settings: Settings) -> dict[str, float]:
     metrics: dict[str, float] = {
         "frames": len(compared),
         "atoms": sum(item.atoms for item in compared),
@@ -180,10 +210,11 @@ def _metrics(compared: list[_Compared], offset: float | None) -> dict[str, float
         "missing_forces": sum(item.forces is None for item in compared),
         "missing_stress": sum(item.stress is None for item in compared),
     }
-    energies = _stack(item.energy for item in compared)
-    if energies is not None and offset is not None:
+    energies, aligned = _stack(item.energy for item in compared), _stack(item.aligned for item in compared)
+    if energies is not None and settings.energy_zero == "common":
         metrics |= _rmse_mae("energy", "mev_per_atom", _errors(energies) * MEV)
-        metrics |= _rmse_mae("energy_aligned", "mev_per_atom", (_errors(energies) - offset) * MEV)
+    if aligned is not None:
+        metrics |= _rmse_mae("energy_aligned", "mev_per_atom", _errors(aligned) * MEV)
     stresses = _stack(item.stress for item in compared)
     if stresses is not None:
         metrics |= _rmse_mae("stress", "gpa", _errors(stresses) * EV_PER_A3_IN_GPA)

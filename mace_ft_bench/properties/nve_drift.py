@@ -10,7 +10,7 @@ from ase import units
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from mace_ft_bench.errors import UnstableError
+from mace_ft_bench.errors import StructureError, UnstableError
 from mace_ft_bench.properties.base import Property
 from mace_ft_bench.properties.checks import require, require_finite, require_positive
 from mace_ft_bench.toml_schema import StrictTable
@@ -67,8 +67,12 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     ------
     UnstableError
         If the temperature rises tenfold, or an energy is not finite.
+    StructureError
+        If a single atom would move: its centre of mass is held.
     """
     moving = atoms.repeat(settings.repeat)
+    if len(moving) == 1:
+        raise StructureError("A single atom has nothing to move against.", fix="enlarge repeat.")
     moving.calc = calc
     generator = np.random.default_rng(settings.seed)
     thermalize_momenta(moving, settings.temperature, exact_temperature=True, rng=generator)

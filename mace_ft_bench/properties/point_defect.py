@@ -15,8 +15,8 @@ from ase.geometry import find_mic
 
 from mace_ft_bench.errors import StructureError
 from mace_ft_bench.properties.base import Property, evaluate
-from mace_ft_bench.properties.checks import require, require_finite, require_positive
-from mace_ft_bench.properties.relax import MAX_STEPS, relaxed
+from mace_ft_bench.properties.checks import require, require_crystal, require_finite, require_positive
+from mace_ft_bench.properties.relax import MAX_STEPS, relaxed, relaxed_from_rattled
 from mace_ft_bench.toml_schema import StrictTable
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ Position = tuple[float, float, float]
 
 _ON_SITE = 0.3
 """An atom to remove is this near to the place that is named [Angstrom]."""
+_OVERLAP = 0.6
+"""No atom is added nearer to another [Angstrom]: less than any bond, that of hydrogen included."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Settings(StrictTable):
         require(min(self.repeat) > 0, f"repeat = {self.repeat} is not positive.", fix="give a supercell, as [3, 3, 3].")
         require(bool(self.remove or self.add), "There is no defect.", fix="give places to remove, to add, or both.")
         require(self.rattle >= 0, f"rattle = {self.rattle} is negative.", fix="use 0.0 or about 0.05.")
+        require(self.relax or not self.rattle, "rattle does nothing where relax = false.", fix="set one of them.")
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,12 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     Raises
     ------
     StructureError
-        If the crystal has several elements, or no atom is where one is to be removed.
+        If the structure is no crystal or has several elements, no atom is where one is to be removed, or one is where
+        another is to be added.
     UnconvergedError, UnstableError
         If a relaxation fails, or an energy is not finite.
     """
+    require_crystal(atoms, "A defect")
     if len(set(atoms.symbols)) != 1:
         raise StructureError(
             f"{atoms.get_chemical_formula()} has several elements: the formation energy is not defined.",
@@ -93,17 +98,17 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     perfect = crystal.get_potential_energy() / len(crystal) * len(defect)
     (start,) = evaluate(calc, [defect], stress=False)
     require_finite([start.energy], "an energy")
-    final, energy = defect, start.energy
+    energy, moved = start.energy, 0.0
     if settings.relax:
-        moved = defect.copy()
-        moved.rattle(settings.rattle, seed=0)
-        final = relaxed(moved, calc, cell=False, fmax=settings.fmax, max_steps=settings.max_steps)
+        final, moved = relaxed_from_rattled(
+            defect, calc, rattle=settings.rattle, fmax=settings.fmax, max_steps=settings.max_steps
+        )
         energy = final.get_potential_energy()
     return Result(
         formation_energy_ev=float(energy - perfect),
         unrelaxed_ev=float(start.energy - perfect),
         atoms=len(defect),
-        largest_displacement_angstrom=float(np.linalg.norm(final.positions - defect.positions, axis=1).max()),
+        largest_displacement_angstrom=moved,
     )
 
 
@@ -113,7 +118,7 @@ def with_defect(crystal: Atoms, settings: Settings) -> Atoms:
     Raises
     ------
     StructureError
-        If no atom is where one is to be removed, or one is to be removed twice.
+        If no atom is where one is to be removed, one is to be removed twice, or added where another is.
     """
     supercell: Atoms = crystal.repeat(settings.repeat)
     gone = {atom_at(supercell, np.asarray(place) @ crystal.cell.array, place) for place in settings.remove}
@@ -122,8 +127,18 @@ def with_defect(crystal: Atoms, settings: Settings) -> Atoms:
     symbol = crystal.get_chemical_symbols()[0]
     added = np.reshape(settings.add, (-1, 3)) @ crystal.cell.array
     supercell = supercell[[index for index in range(len(supercell)) if index not in gone]]
-    supercell += Atoms([symbol] * len(added), positions=added)
+    for position, place in zip(added, settings.add, strict=True):
+        _refuse_overlap(supercell, position, place)
+        supercell += Atoms(symbol, positions=[position])
     return supercell
+
+
+def _refuse_overlap(supercell: Atoms, position: np.ndarray, place: Position) -> None:
+    nearest = find_mic(supercell.positions - position, supercell.cell, supercell.pbc)[1].min()
+    if nearest < _OVERLAP:
+        raise StructureError(
+            f"An atom is {nearest:.2f} Angstrom from {place}, where one is to be added.", fix="correct add or remove."
+        )
 
 
 def atom_at(supercell: Atoms, position: np.ndarray, place: Position) -> int:

@@ -120,6 +120,35 @@ def relaxed(  # noqa: PLR0913 - each keyword is one physical choice
     return _relax(atoms, calc, Settings(fmax=fmax, max_steps=max_steps, cell=cell, mask=mask))[0]
 
 
+def relaxed_from_rattled(
+    atoms: Atoms, calc: Calculator, *, rattle: float, fmax: float, max_steps: int
+) -> tuple[Atoms, float]:
+    """Relax positions, at a fixed cell, from randomly displaced ones, so that symmetry can break.
+
+    Parameters
+    ----------
+    atoms
+        Not modified.
+    calc
+        Calculator with forces.
+    rattle
+        Standard deviation of the displacements [Angstrom]; their seed is fixed.
+    fmax, max_steps
+        As in :func:`relaxed`, which names the errors raised.
+
+    Returns
+    -------
+    Atoms
+        The relaxed copy.
+    float
+        Largest distance of an atom from where it was in ``atoms`` [Angstrom].
+    """
+    start = atoms.copy()
+    start.rattle(rattle, seed=0)
+    final = relaxed(start, calc, cell=False, fmax=fmax, max_steps=max_steps)
+    return final, float(np.linalg.norm(final.positions - atoms.positions, axis=1).max())
+
+
 def evaluated(atoms: Atoms, calc: Calculator) -> Atoms:
     """Return a copy that carries its energy, forces and, if the calculator has it, stress."""
     final: Atoms = atoms.copy()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.mep import NEB
+from ase.mep.neb import idpp_interpolate
 from ase.optimize import FIRE
 
-from mace_ft_bench.errors import StructureError, UnconvergedError
+from mace_ft_bench.errors import StructureError, UnconvergedError, UnstableError
 from mace_ft_bench.properties.base import Property
-from mace_ft_bench.properties.checks import require, require_finite, require_positive
+from mace_ft_bench.properties.checks import require, require_crystal, require_finite, require_positive
 from mace_ft_bench.properties.point_defect import Position, atom_at
 from mace_ft_bench.properties.relax import MAX_STEPS, relaxed
 from mace_ft_bench.toml_schema import StrictTable
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from ase import Atoms
     from ase.calculators.calculator import Calculator
+
+_SAME_STATE = 0.3
+"""Ends of which no atom is further apart are one state [Angstrom]."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +79,28 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     Raises
     ------
     StructureError
-        If no atom is at one of the places.
+        If the structure is no crystal, or no atom is at one of the places.
     UnconvergedError, UnstableError
-        If a relaxation or the band fails, or an energy is not finite.
+        If a relaxation or the band fails, an energy is not finite, both ends relax into one state, or nothing between
+        them is higher than they are.
     """
+    require_crystal(atoms, "A migration")
     crystal = relaxed(atoms, calc, cell=True, max_steps=settings.max_steps)
     ends = [
         relaxed(end, calc, cell=False, fmax=settings.fmax_ends, max_steps=settings.max_steps)
         for end in before_and_after(crystal, settings)
     ]
+    _refuse_one_state(ends)
     band, steps = _converged_band(ends, calc, settings)
     energies = np.array([image.get_potential_energy() for image in band.images])
     require_finite(energies, "an energy")
     moves = [np.linalg.norm(b.positions - a.positions) for a, b in zip(band.images, band.images[1:], strict=False)]
     relative = energies - energies[0]
+    if relative[1:-1].max() <= max(relative[0], relative[-1]):
+        raise UnstableError(
+            f"No saddle point lies between the ends: the path reads {relative.round(3).tolist()} eV.",
+            fix="raise images; if that does not help, one of the ends is no minimum of this model.",
+        )
     return Result(
         barrier_ev=float(relative.max()),
         energy_difference_ev=float(relative[-1]),
@@ -122,10 +134,20 @@ def before_and_after(crystal: Atoms, settings: Settings) -> tuple[Atoms, Atoms]:
     return supercell[kept], after[kept]
 
 
+def _refuse_one_state(ends: list[Atoms]) -> None:
+    apart = np.linalg.norm(ends[1].positions - ends[0].positions, axis=1).max()
+    if apart < _SAME_STATE:
+        raise UnstableError(
+            f"Both ends relaxed into one state: no atom is further apart than {apart:.2f} Angstrom.",
+            fix="check that the model holds the crystal with its vacancy; choose another jump.",
+        )
+
+
 def _converged_band(ends: list[Atoms], calc: Calculator, settings: Settings) -> tuple[NEB, int]:
     images = [ends[0], *[ends[0].copy() for _ in range(settings.images)], ends[1]]
     band = NEB(images, climb=True, method="improvedtangent", allow_shared_calculator=True)
-    band.interpolate(method="idpp", mic=False)
+    band.interpolate(method="linear")  # along the jump as it was chosen: the nearest image of half a cell is ambiguous
+    idpp_interpolate(band, traj=None, log=None, mic=True)
     for image in images[1:-1]:
         image.calc = calc
     optimiser = FIRE(band, logfile=None)
@@ -152,5 +174,5 @@ def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:
 
 
 PROPERTY = Property(
-    name="vacancy_migration", version=1, settings=Settings, result=Result, compute=compute, compare=compare
+    name="vacancy_migration", version=2, settings=Settings, result=Result, compute=compute, compare=compare
 )

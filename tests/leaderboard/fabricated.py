@@ -118,6 +118,7 @@ PHONONS = {
 SURFACE = {"surface_energy_j_per_m2": 2.1, "unrelaxed_j_per_m2": 2.3}
 DEFECT = {"formation_energy_ev": 3.2, "unrelaxed_ev": 4.0}
 MIGRATION = {"barrier_ev": 0.5, "path_ev": [0.0, 0.5, 0.0], "path_angstrom": [0.0, 1.0, 2.0]}
+DIFFERENCE = {"difference_ev": -0.1, "atoms": 110, "largest_force_ev_per_angstrom": 0.3}
 DRIFT = {
     "drift_mev_per_atom_per_ps": 0.1,
     "time_ps": [0.0, 0.5, 1.0],

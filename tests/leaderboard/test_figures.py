@@ -14,6 +14,7 @@ from mace_ft_bench.results.case import Case, Metric, Reference
 
 from .fabricated import (
     DEFECT,
+    DIFFERENCE,
     DRIFT,
     ELASTIC,
     EOS,
@@ -50,6 +51,7 @@ EXAMPLES = [
     (measured_against("phonons", "highest_percent", thz_at_G=[0.0, 5.0], thz_at_X=[3.0, 4.0]), PHONONS),
     (measured_against("surface", "surface_energy_percent", surface_energy_j_per_m2=2.0), SURFACE),
     (measured_against("point_defect", "formation_energy_ev", formation_energy_ev=3.0), DEFECT),
+    (measured_against("energy_difference", "difference_ev", difference_ev=0.9), DIFFERENCE),
     (measured_against("vacancy_migration", "barrier_ev", barrier_ev=0.6, path_ev=[0.0, 0.6, 0.0]), MIGRATION),
     (make_case("drift", property="nve_drift", metrics={}, references=()), DRIFT),
     (elastic_case(), ELASTIC),

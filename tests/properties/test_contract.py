@@ -33,7 +33,9 @@ FAST = {
         "fmax_ends": 0.05,
     },
     "nve_drift": {"steps": 5},
+    "energy_difference": {"of": "shaken", "minus": "perfect"},
 }
+OF_FRAMES = {"frame_errors", "energy_difference"}
 CASES = load_cases()
 
 
@@ -54,8 +56,11 @@ def test_settings_and_results_are_plain_frozen_and_documented(name):
 
 @pytest.mark.parametrize("name", FAST)
 def test_results_are_json_without_nan(name, copper):
-    target = [copper] if name == "frame_errors" else copper
-    copper.info["REF_energy"] = 0.0
+    copper.info |= {"REF_energy": 0.0, "config_type": "perfect"}
+    shaken = copper.copy()
+    shaken.rattle(0.05, seed=1)
+    shaken.info["config_type"] = "shaken"
+    target = [copper, shaken] if name in OF_FRAMES else copper
     item = get_property(name)
     result = item.compute(target, EMT(), parse(FAST[name], item.settings, where=name))
     assert isinstance(result, item.result)

@@ -74,6 +74,24 @@ def test_the_offset_is_one_for_all_config_types(frames):
     assert result.per_config_type["bulk"]["energy_aligned_mae_mev_per_atom"] == pytest.approx(10)
 
 
+def test_with_a_zero_per_config_type_only_differences_within_a_type_count(frames):
+    cold = [labelled(4, config_type="cold"), labelled(5, config_type="cold")]
+    for frame, error in zip([*frames, *cold], [0.01, -0.01, 7.0, 100.03, 99.97], strict=True):
+        frame.info["REF_energy"] += error * len(frame)  # "hot" has one frame, so its 7 eV/atom cannot be judged
+    result = frame_errors.compute([*frames, *cold], EMT(), frame_errors.Settings(energy_zero="config_type"))
+    rmse = "energy_aligned_rmse_mev_per_atom"
+    assert result.per_config_type["bulk"][rmse] == pytest.approx(10)
+    assert result.per_config_type["cold"][rmse] == pytest.approx(30)
+    assert rmse not in result.per_config_type["hot"]
+    assert result.overall[rmse] == pytest.approx(np.sqrt((2 * 10**2 + 2 * 30**2) / 4))
+    assert "energy_rmse_mev_per_atom" not in frame_errors.compare(result, {})
+    assert result.energy_offset_mev_per_atom is None
+    pairs = np.array(result.energy_pairs_ev_per_atom)
+    assert len(pairs) == 4
+    assert pairs.mean(axis=0) == pytest.approx(0, abs=1e-4)
+    assert pairs[3, 1] - pairs[3, 0] == pytest.approx(0.03, abs=2e-4)
+
+
 def test_force_errors_are_componentwise(frames):
     for frame in frames:
         frame.arrays["REF_forces"] = frame.arrays["REF_forces"] + (0.0, 0.0, 0.3)

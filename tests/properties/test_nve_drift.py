@@ -7,14 +7,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from mace_ft_bench.errors import CardError, UnstableError
+from mace_ft_bench.errors import CardError, StructureError, UnstableError
 from mace_ft_bench.properties import nve_drift
 from mace_ft_bench.properties.nve_drift import Settings
 
 SHORT = Settings(repeat=(2, 2, 2), steps=200, timestep=2.0)
+
+
+class Counting(Calculator):
+    """No forces, and an energy that grows with every call: the drift is known exactly."""
+
+    implemented_properties = ("energy", "forces")
+    rise, calls = 0.003, 0
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        """Fill ``results``."""
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": self.rise * self.calls, "forces": np.zeros((len(atoms), 3))}
+        self.calls += 1
 
 
 class Pumped(EMT):
@@ -33,9 +46,18 @@ def copper():
     return bulk("Cu", "fcc", a=3.5898, cubic=True)
 
 
+@pytest.mark.parametrize("rise", [0.003, -0.003])
+def test_a_drift_that_was_put_in_is_found_with_its_sign_and_scale(rise):
+    counting = Counting()
+    counting.rise = rise  # eV every 2 fs, in 32 atoms
+    found = nve_drift.compute(copper(), counting, SHORT)
+    assert found.drift_mev_per_atom_per_ps == pytest.approx(1000 * rise / 32 / 0.002, rel=1e-6)
+    assert found.fluctuation_mev_per_atom == pytest.approx(0, abs=1e-6)
+
+
 def test_emt_conserves_energy():
     found = nve_drift.compute(copper(), EMT(), SHORT)
-    assert abs(found.drift_mev_per_atom_per_ps) < 0.2
+    assert abs(found.drift_mev_per_atom_per_ps) < 0.05
     assert 200 < found.mean_temperature_k < 450  # from a minimum, half of the kinetic energy goes into the potential
     assert len(found.time_ps) == len(found.total_energy_mev_per_atom) == 201
     assert found.time_ps[-1] == pytest.approx(0.4)
@@ -50,7 +72,7 @@ def test_the_fluctuation_grows_with_the_square_of_the_timestep():
 
 def test_a_force_without_a_potential_shows():
     found = nve_drift.compute(copper(), Pumped(), replace(SHORT, steps=400))
-    assert abs(found.drift_mev_per_atom_per_ps) > 1
+    assert abs(found.drift_mev_per_atom_per_ps) > 1  # its sign depends on the phases of the vibrations
 
 
 def test_a_trajectory_that_comes_apart_is_unstable(recorder):
@@ -77,5 +99,7 @@ def test_errors_are_those_that_were_put_in():
 def test_bad_input():
     with pytest.raises(CardError, match="timestep"):
         Settings(timestep=0.0)
+    with pytest.raises(StructureError, match="single atom"):
+        nve_drift.compute(bulk("Cu"), EMT(), Settings())
     with pytest.raises(CardError, match="repeat"):
         Settings(repeat=(0, 1, 1))

@@ -119,9 +119,65 @@ def test_errors_are_those_that_were_put_in(emt_copper):
     errors = phonons.compare(emt_copper, reference)
     highest = emt_copper.thz_at["X"][2]
     assert errors["frequency_rms_thz"] == pytest.approx(0.25)
+    mean = np.mean([emt_copper.thz_at[point] for point in ("X", "L")])
+    assert errors["frequency_percent"] == pytest.approx(100 * 0.25 / (mean - 0.25))
     assert errors["highest_percent"] == pytest.approx(100 * 0.25 / (highest - 0.25))
     assert errors["heat_capacity_percent"] == pytest.approx(10)
-    assert set(errors) == {"frequency_rms_thz", "highest_percent", "heat_capacity_percent"}
+    assert set(errors) == {"frequency_rms_thz", "frequency_percent", "highest_percent", "heat_capacity_percent"}
+
+
+def test_acoustic_modes_at_gamma_do_not_dilute_an_error(emt_copper):
+    diamond = replace(emt_copper, thz_at={"G": (-1e-6, 0.0, 1e-6, 15.0, 15.0, 15.0)})
+    errors = phonons.compare(diamond, {"thz_at_G": [0.0, 0.0, 0.0, 14.0, 14.0, 14.0]})
+    assert errors["frequency_rms_thz"] == pytest.approx(1)
+    assert errors["highest_percent"] == pytest.approx(100 / 14)
+
+
+@pytest.mark.parametrize("noise", [1e-5, 1e-3])
+def test_noise_of_a_relaxation_does_not_hide_the_symmetry(noise, emt_copper):
+    crystal = bulk("Cu", "fcc", a=A_EMT, cubic=True)
+    crystal.positions += noise * np.random.default_rng(0).normal(size=(4, 3))
+    crystal.set_cell(crystal.cell + noise * np.random.default_rng(1).normal(size=(3, 3)))
+    found = phonons.compute(crystal, EMT(), replace(FAST, supercell_length=10.0))
+    assert found.space_group == emt_copper.space_group == "Fm-3m"
+    assert found.displaced_supercells == 1
+    assert found.thz_at["X"] == pytest.approx(emt_copper.thz_at["X"], rel=5e-3)
+    assert [name for _, name in found.path_labels] == [name for _, name in emt_copper.path_labels]
+
+
+def test_a_crystal_that_gives_way_is_no_longer_compared():
+    """A square of atoms under springs shears: what is left is another crystal."""
+    fcc = bulk("Cu", "fcc", a=A_EMT, cubic=True)
+    with pytest.raises(StructureError, match="turned Fm-3m into"):
+        phonons._set_on_symmetry(_stretched(fcc), fcc, 5e-3)
+
+
+def _stretched(crystal):
+    stretched = crystal.copy()
+    stretched.set_cell(crystal.cell * (1, 1, 1.02), scale_atoms=True)
+    return stretched
+
+
+def test_the_path_is_measured_in_reciprocal_angstrom(emt_copper):
+    """From Gamma to X of fcc it is 1/a."""
+    labels = emt_copper.path_labels
+    assert [name for _, name in labels[:2]] == ["G", "X"]
+    assert labels[1][0] == pytest.approx(1 / A_EMT, rel=1e-6)
+    assert emt_copper.path_distance[-1] == pytest.approx(labels[-1][0])
+
+
+def test_images_are_as_far_apart_as_asked_in_a_skewed_cell():
+    skewed = Atoms("Cu", cell=[10, 10, 10, 24, 24, 24], pbc=True)
+    supercell = skewed.repeat(phonons.supercell_of(skewed, 12.0))
+    assert supercell.cell.minkowski_reduce()[0].lengths().min() >= 12.0
+    assert phonons.supercell_of(bulk("Cu", "fcc", a=4.0, cubic=True), 12.0) == (3, 3, 3)
+
+
+def test_heavier_isotopes_are_slower(emt_copper):
+    heavy = bulk("Cu", "fcc", a=A_EMT)
+    heavy.set_masses([4 * heavy.get_masses()[0]])
+    found = phonons.compute(heavy, EMT(), replace(FAST, supercell_length=10.0))
+    assert found.thz_at["X"] == pytest.approx(np.array(emt_copper.thz_at["X"]) / 2, rel=1e-6)
 
 
 def test_references_that_do_not_fit_are_refused(emt_copper):
@@ -132,12 +188,15 @@ def test_references_that_do_not_fit_are_refused(emt_copper):
 
 
 def test_bad_input(recorder):
-    with pytest.raises(StructureError, match="need a crystal"):
+    with pytest.raises(StructureError, match="needs a crystal"):
         phonons.compute(Atoms("Cu"), EMT(), FAST)
     with pytest.raises(CardError, match="displacement"):
         phonons.Settings(displacement=-0.01)
     with pytest.raises(CardError, match="points = 10"):
         phonons.Settings(points=10)
+    with pytest.raises(CardError, match="names 'Q'.*") as error:  # before any force: the calculator has none
+        phonons.compute(bulk("Cu", "fcc", a=A_EMT), None, replace(FAST, path="GQX"))
+    assert "the lattice has G, K, L" in error.value.fix
     broken = recorder()
     broken.calculate_properties = None
     broken.get_forces = lambda atoms: np.full((len(atoms), 3), np.nan)

@@ -98,3 +98,13 @@ def test_bad_input():
         point_defect.with_defect(copper(), Settings((2, 2, 2), remove=(OCTAHEDRAL,)))
     with pytest.raises(StructureError, match="one atom twice"):
         point_defect.with_defect(copper(), Settings((2, 2, 2), remove=(ORIGIN, (2.0, 0.0, 0.0))))
+    with pytest.raises(StructureError, match="0.00 Angstrom from .* to be added"):
+        point_defect.with_defect(copper(), Settings((2, 2, 2), add=(ORIGIN,)))
+    with pytest.raises(StructureError, match="0.00 Angstrom from .* to be added"):
+        point_defect.with_defect(copper(), Settings((2, 2, 2), add=(OCTAHEDRAL, OCTAHEDRAL)))
+    with pytest.raises(CardError, match="rattle does nothing"):
+        Settings((2, 2, 2), remove=(ORIGIN,), rattle=0.1, relax=False)
+    molecule = copper()
+    molecule.pbc = False
+    with pytest.raises(StructureError, match="A defect needs a crystal"):
+        point_defect.compute(molecule, EMT(), Settings((2, 2, 2), remove=(ORIGIN,)))

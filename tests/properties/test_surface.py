@@ -77,6 +77,24 @@ def test_noise_of_a_relaxed_crystal_does_not_roughen_the_faces(miller):
     assert len(set(atoms)) == 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_does_not_choose_among_equal_gaps_of_unlike_layers(seed):
+    stack = Atoms(
+        "CuAuAg", scaled_positions=[(0, 0, 0), (0.5, 0.5, 1 / 3), (0, 0, 2 / 3)], cell=(2.6, 2.6, 6), pbc=True
+    )
+    stack.positions += 1e-6 * np.random.default_rng(seed).normal(size=(3, 3))
+    slab, _ = surface.cut(stack, surface.Settings((0, 0, 1)))
+    ordered = slab.symbols[np.argsort(slab.positions[:, 2])]
+    assert (ordered[0], ordered[-1]) == ("Au", "Cu")
+
+
+def test_displacements_are_counted_from_the_cut_crystal_whatever_the_rattle():
+    settings = surface.Settings((1, 1, 0), fmax=1e-3)
+    plain = surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), EMT(), settings)
+    shaken = surface.compute(bulk("Cu", "fcc", a=3.6, cubic=True), EMT(), replace(settings, rattle=0.05))
+    assert shaken.largest_displacement_angstrom == pytest.approx(plain.largest_displacement_angstrom, abs=0.03)
+
+
 def test_diamond_is_cut_between_the_layers_that_one_bond_joins():
     slab, _ = surface.cut(bulk("Si", "diamond", a=5.43, cubic=True), surface.Settings((1, 1, 1)))
     below = np.unique(slab.positions[:, 2].round(3))
@@ -95,9 +113,11 @@ def test_bad_input(recorder):
         surface.Settings((0, 0, 0))
     with pytest.raises(CardError, match="thickness"):
         surface.Settings((1, 0, 0), thickness=-1)
+    with pytest.raises(CardError, match="rattle does nothing"):
+        surface.Settings((1, 0, 0), rattle=0.1, relax=False)
     with pytest.raises(CardError, match="rattle"):
         surface.Settings((1, 0, 0), rattle=-1)
-    with pytest.raises(StructureError, match="cut from a crystal"):
+    with pytest.raises(StructureError, match="needs a crystal"):
         surface.compute(Atoms("Cu"), EMT(), surface.Settings((1, 0, 0)))
     empty = recorder(energy=lambda atoms: np.nan if atoms.cell[2, 2] > 20 else 0.0)
     with pytest.raises(UnstableError, match="an energy"):

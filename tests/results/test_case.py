@@ -59,10 +59,14 @@ def test_every_file_is_a_case():
 
 
 def as_fields(values, fields):
-    """Return values of a reference by result field: ``thz_at_X`` is the entry X of the table ``thz_at``."""
+    """Return values of a reference by result field: ``thz_at_X`` is the entry X of the table ``thz_at``.
+
+    ``fields`` maps names to annotations; only a dictionary has entries.
+    """
     found = {}
     for name, value in values.items():
-        table = next((field for field in fields if name.startswith(f"{field}_")), "")
+        tables = (field for field, kind in fields.items() if kind.startswith("dict") and name.startswith(f"{field}_"))
+        table = next(tables, "")
         if name in fields or not table:
             found[name] = value
         else:
@@ -76,9 +80,9 @@ def test_every_case_names_things_that_exist(case):
     parse(case.settings, item.settings, where=case.id)
     if case.frames:
         assert case.frames.split in find_dataset(case.frames.dataset).splits
-    fields = {field.name for field in dataclasses.fields(item.result)}
+    fields = {field.name: field.type for field in dataclasses.fields(item.result)}
     for reference in case.references:
-        assert set(as_fields(reference.values, fields)) <= fields
+        assert set(as_fields(reference.values, fields)) <= set(fields)
         assert set(reference.errors) <= set(case.metrics)
         assert reference.source
 
@@ -89,9 +93,9 @@ def test_every_metric_is_one_that_its_property_returns(case):
     item = get_property(case.property)
     if item.name == "frame_errors":
         return  # its metrics need frames: tests/properties/test_frame_errors.py
-    fields = {field.name: 1.0 for field in dataclasses.fields(item.result)}
+    fields = {field.name: field.type for field in dataclasses.fields(item.result)}
     values = case.scored_reference.values
-    errors = item.compare(item.result(**{**fields, **as_fields(values, set(fields))}), values)
+    errors = item.compare(item.result(**{**dict.fromkeys(fields, 1.0), **as_fields(values, fields)}), values)
     assert set(case.metrics) <= set(errors)
 
 
