@@ -1,4 +1,4 @@
-"""``mfb validate``: a finished run beside its parent, as a page."""
+"""``mfb validate``: a finished run, or any model, beside its parent, as a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def validate(
-    run_folder: Annotated[Path, typer.Argument(help="Run folder of `mfb finetune`.", exists=True, file_okay=False)],
+    run_or_model: Annotated[
+        str, typer.Argument(help="Run folder of `mfb finetune`, or name or path of a model.", metavar="RUN_OR_MODEL")
+    ],
     *,
     test: Annotated[
         list[str] | None, typer.Option(help="Frames the run has not seen: <dataset>:<split>, or a file.")
@@ -26,19 +28,21 @@ def validate(
         list[str] | None, typer.Option(help="Frames of the parent's domain: <dataset>:<split>, or a file.")
     ] = None,
     parent: Annotated[
-        str | None, typer.Option(help='Model to compare with, or "none" (default: the parent of the run).')
+        str | None, typer.Option(help='Model to compare with, or "none" (default: the parent of the run or card).')
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to (default: RUN_FOLDER/validation).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to (default: RUN/validation, or validation-MODEL).")
+    ] = None,
     mirror: Mirror = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of others in --out.")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Allow a parent that is a pickled .model file.")] = False,
 ) -> None:
-    """Compare a fine-tuned model and its parent with the labels; writes validation.html, .md and .json."""
+    """Compare a model and its parent with labels; writes validation.html, .md and .json."""
     from mace_ft_bench.finetune import validate as validation  # noqa: PLC0415 - imports torch and mace
     from mace_ft_bench.leaderboard import validation_page  # noqa: PLC0415 - imports matplotlib
 
-    folder = out or run_folder / "validation"
+    folder = out or _folder_beside(run_or_model)
     validation_page.check_target(folder, validation.MADE_BY, overwrite=overwrite)
     options = validation.Options(
         tests=tuple(test or ()),
@@ -48,11 +52,16 @@ def validate(
         device=device,
         trust=trust,
     )
-    with console().status("reading the run") as status:
-        found = validation.validate(run_folder, options, on_step=lambda step: status.update(escape(step)))
+    with console().status("loading") as status:
+        found = validation.validate(run_or_model, options, on_step=lambda step: status.update(escape(step)))
         status.update("drawing")
         page = validation_page.write_validation(found.report, found.samples, folder, overwrite=overwrite)
     _print(found.report, page)
+
+
+def _folder_beside(run_or_model: str) -> Path:
+    path = Path(run_or_model)
+    return path / "validation" if path.is_dir() else Path(f"validation-{path.stem if path.is_file() else path.name}")
 
 
 def _print(report: Mapping[str, Any], page: Path) -> None:

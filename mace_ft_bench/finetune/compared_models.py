@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mace_ft_bench.finetune.finished_run import FinishedRun
     from mace_ft_bench.properties.base import Evaluation
+    from mace_ft_bench.zoo.card import ModelCard
 
 NO_PARENT = "none"
 """Name of a parent that means: compare with nothing."""
@@ -50,6 +51,29 @@ class ComparedModel:
 def fine_tuned_model(run: FinishedRun, *, device: str) -> ComparedModel:
     """Return the exported model of a run, as ``get_calculator`` serves it: in double precision."""
     return _load(str(run.weights), run.config.name, head="", device=device, trust=False)
+
+
+def served_model(name_or_path: str, *, device: str, trust: bool) -> ComparedModel:
+    """Return any model, as ``get_calculator`` serves it.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model.
+    """
+    name = Path(name_or_path).stem if is_path(name_or_path) else name_or_path
+    return _load(name_or_path, name, head="", device=device, trust=trust)
+
+
+def card_of(name_or_path: str) -> ModelCard | None:
+    """Return the card of a model given by name; None for a file.
+
+    Raises
+    ------
+    UnknownNameError
+        If no model has that name.
+    """
+    return None if is_path(name_or_path) else find_model(name_or_path)
 
 
 def parent_model(run: FinishedRun, name: str | None, *, device: str, trust: bool) -> ComparedModel | None:

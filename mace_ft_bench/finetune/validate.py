@@ -1,4 +1,4 @@
-"""Validation of a finished run: errors by quantity and config_type, side by side with the parent.
+"""Validation of a finished run, or of any model: errors by quantity and config_type, side by side with the parent.
 
 The result is plain data (``report``, what ``validation.json`` holds) and the labels and predictions that figures draw.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_ft_bench.datasets.frames import ENERGY
 from mace_ft_bench.errors import DataError, TrainingError
-from mace_ft_bench.finetune.compared_models import fine_tuned_model, parent_model
+from mace_ft_bench.finetune.compared_models import NO_PARENT, card_of, fine_tuned_model, parent_model, served_model
 from mace_ft_bench.finetune.finished_run import read_run
 from mace_ft_bench.finetune.forgetting import forgetting_entry
 from mace_ft_bench.finetune.history import best_of
@@ -29,7 +30,6 @@ from mace_ft_bench.units import EV_PER_A3_IN_GPA, MEV
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from ase import Atoms
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mace_ft_bench.finetune.label_errors import Array
     from mace_ft_bench.finetune.objective import EpochErrors
     from mace_ft_bench.properties.base import Evaluation
+    from mace_ft_bench.zoo.card import ModelCard
 
 MADE_BY = "mfb validate"
 _PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "e3nn", "numpy", "ase", "chgnet")
@@ -72,13 +73,14 @@ class Validation:
     samples: Samples
 
 
-def validate(folder: Path, options: Options, *, on_step: Callable[[str], None] | None = None) -> Validation:
-    """Compare the exported model of a run, and its parent, with the labels of all frames.
+def validate(target: Path | str, options: Options, *, on_step: Callable[[str], None] | None = None) -> Validation:
+    """Compare a model, and its parent, with the labels of frames.
 
     Parameters
     ----------
-    folder
-        Run folder of ``mfb finetune``.
+    target
+        Run folder of ``mfb finetune``, whose exported model is compared on its training and validation frames, too; or
+        the name or path of any model, which is compared on ``options.tests`` alone.
     options
         See :class:`Options`.
     on_step
@@ -90,41 +92,94 @@ def validate(folder: Path, options: Options, *, on_step: Callable[[str], None] |
         If the folder holds no finished run, its frames were changed, the parent is no longer the same, or
         forgetting is asked for without a parent.
     DataError
-        If a split has no frame left, or a label is malformed.
+        If there is no frame to validate on, or a label is malformed.
     """
     say = on_step or (lambda _: None)
     _refuse_twice([*options.tests, *options.forgetting])
-    run = read_run(folder)
-    own = {name: run.frames(name) for name in ("train", "valid", "replay")}
-    seen = [frame for part in own.values() for frame in part]
-    splits = [_own_split(run, name, own[name]) for name in ("train", "valid")]
-    splits += [new_split(name, "test", seen, options.mirror) for name in options.tests]
-    domain = [new_split(name, "forgetting", seen, options.mirror) for name in options.forgetting]
-    parent = parent_model(run, options.parent, device=options.device, trust=options.trust)
-    _refuse_unknown(parent, own["train"])
+    subject = _of_run(Path(target), options) if Path(target).is_dir() else _of_model(str(target), options)
+    tuned, parent = subject.tuned, subject.parent
+    splits = subject.own + [new_split(name, "test", subject.seen, options.mirror) for name in options.tests]
+    if not splits:
+        raise DataError(f"There are no frames to validate {tuned.name} on.", fix="name some with --test.")
+    domain = [new_split(name, "forgetting", subject.seen, options.mirror) for name in options.forgetting]
     if parent is None and domain:
         raise TrainingError(
             "Without a parent nothing can be forgotten.", fix="leave --forgetting out, or name a --parent."
         )
-    tuned = fine_tuned_model(run, device=options.device)
-    report = _head(run, tuned)
-    samples: Samples = {}
-    zero = _Zero("the parent's own", {})
+    report, samples, zero = subject.head | {"splits": [], "forgetting": []}, {}, None
     for split in [known_part(split, tuned, parent) for split in splits]:
         say(f"{split.name}: {len(split.frames)} frames")
         mine, theirs = predict(tuned, split), predict(parent, split) if parent else None
-        if split.role == "train" and theirs is not None:
-            zero = _parents_zero(run, split.frames, theirs)
+        if zero is None:
+            zero = _parents_zero(subject, split, theirs)
         entry, samples[split.name] = split_entry(split, mine, theirs, parents_shift=zero.shift_ev)
         report["splits"].append(entry)
-    if parent is not None:
+    if parent is not None and zero is not None:
         report["parent"] = _described(parent) | {"zero": zero.meaning, "shift_ev": zero.shift_ev}
-    report["gap"] = _gap(report["splits"])
+    report["gap"] = _gap(report["splits"]) if subject.own else None
     for split in domain:
         say(f"{split.name}: {len(split.frames)} frames of the parent's domain")
         if parent is not None:
             report["forgetting"].append(forgetting_entry(split, tuned, parent))
     return Validation(report, samples)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is validated."""
+
+    tuned: ComparedModel
+    parent: ComparedModel | None
+    head: dict[str, Any]
+    """What the report says before anything is evaluated."""
+    own: list[Split]
+    """Training and validation frames of the run, in this order; none for a model without its run."""
+    seen: list[Atoms]
+    """Frames that are no test any more."""
+    own_zero: bool = False
+    """Whether the labels have the parent's zero of energy."""
+
+
+def _of_run(folder: Path, options: Options) -> _Subject:
+    run = read_run(folder)
+    frames = {name: run.frames(name) for name in ("train", "valid", "replay")}
+    parent = parent_model(run, options.parent, device=options.device, trust=options.trust)
+    _refuse_unknown(parent, frames["train"])
+    tuned = fine_tuned_model(run, device=options.device)
+    return _Subject(
+        tuned=tuned,
+        parent=parent,
+        head=_head_of_run(run, tuned),
+        own=[_own_split(run, name, frames[name]) for name in ("train", "valid")],
+        seen=[frame for part in frames.values() for frame in part],
+        own_zero=run.config.e0s.policy == "parent",
+    )
+
+
+def _of_model(name: str, options: Options) -> _Subject:
+    card = card_of(name)
+    tuned = served_model(name, device=options.device, trust=options.trust)
+    wanted = options.parent or (card.parent if card else "") or NO_PARENT
+    parent = None if wanted == NO_PARENT else served_model(wanted, device=options.device, trust=options.trust)
+    head = _head(tuned, file=Path(name).name if card is None else Path(card.file).name or card.name)
+    return _Subject(tuned, parent, head | {"card": _card_rows(card)}, own=[], seen=[])
+
+
+def _card_rows(card: ModelCard | None) -> dict[str, str]:
+    """Return what a card says of a model to people, by its name."""
+    if card is None:
+        return {}
+    training = card.training
+    return {
+        "model": card.description,
+        "architecture": card.architecture,
+        "level of theory": card.functional,
+        "parent": card.parent,
+        "strategy": training.strategy if training else "",
+        "trained on": f"{training.frames_train} frames of {', '.join(training.sources)}" if training else "",
+        "recipe": training.recipe if training else "",
+        "licence": card.licence,
+    }
 
 
 @dataclass(frozen=True)
@@ -156,21 +211,30 @@ def _own_split(run: FinishedRun, name: str, frames: list[Atoms]) -> Split:
     return Split(name, name, frames, {}, {file: run.run["sha256"][file]})
 
 
-def _parents_zero(run: FinishedRun, frames: Sequence[Atoms], found: Sequence[Evaluation]) -> _Zero:
-    """Return no shift where the recipe took the parent's E0s; else the one that suits the training labels best."""
-    if run.config.e0s.policy == "parent" or not any(ENERGY in frame.info for frame in frames):
+def _parents_zero(subject: _Subject, first: Split, found: Sequence[Evaluation] | None) -> _Zero:
+    """Return the shift that suits the labels of the first split best; none where they have the parent's zero."""
+    if found is None or subject.own_zero or not any(ENERGY in frame.info for frame in first.frames):
         return _Zero("the parent's own", {})
-    return _Zero("fitted to the training frames, one shift per element", fitted_shift(frames, found))
+    where = "the training frames" if first.role == "train" else first.name
+    return _Zero(f"fitted to {where}, one shift per element", fitted_shift(first.frames, found))
 
 
-def _head(run: FinishedRun, tuned: ComparedModel) -> dict[str, Any]:
-    """Return what is known before anything is evaluated."""
+def _head(tuned: ComparedModel, *, file: str) -> dict[str, Any]:
+    """Return what is known of a model before anything is evaluated."""
     return {
         "made_by": MADE_BY,
-        "name": run.config.name,
-        "recipe": run.run["recipe"],
-        "model": _described(tuned) | {"file": run.weights.name, "dtype": "float64"},
+        "name": tuned.name,
+        "recipe": None,
+        "model": _described(tuned) | {"file": file, "dtype": "float64"},
         "parent": None,
+        "training": None,
+        "versions": _versions(),
+    }
+
+
+def _head_of_run(run: FinishedRun, tuned: ComparedModel) -> dict[str, Any]:
+    return _head(tuned, file=run.weights.name) | {
+        "recipe": run.run["recipe"],
         "training": {
             "stages": {name: [_epoch(errors) for errors in part] for name, part in run.stages.items()},
             "best_epochs": {name: best_of(part).epoch for name, part in run.stages.items()},
@@ -178,9 +242,6 @@ def _head(run: FinishedRun, tuned: ComparedModel) -> dict[str, Any]:
             "best_epoch": run.best_epoch,
             "versions": run.run["versions"],
         },
-        "splits": [],
-        "forgetting": [],
-        "versions": _versions(),
     }
 
 

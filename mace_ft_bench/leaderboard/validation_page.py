@@ -121,7 +121,7 @@ def to_html(report: Report, samples: Samples) -> str:
         words=words,
         headline=words.headline(report),
         gap=words.gap_sentence(report),
-        curve=_markup(figures.learning_curve(report)),
+        curve=_markup(figures.learning_curve(report)) if report["training"] else "",
         splits=[(entry, *_drawn(entry, samples[entry["name"]])) for entry in report["splits"]],
         forgetting=[
             (entry, _markup(figures.group_bars(entry)) if entry["errors"] else "") for entry in report["forgetting"]

@@ -51,8 +51,7 @@ class Sentence:
 
 def judged_split(report: Report) -> Report:
     """Return the split that the verdict is about: the first test split, else the validation frames."""
-    splits = report["splits"]
-    found: Report = next((split for split in splits if split["role"] == "test"), splits[1])
+    found: Report = next(split for role in ("test", "valid") for split in report["splits"] if split["role"] == role)
     return found
 
 
@@ -85,7 +84,7 @@ def _verdict(name: str, split: Report, row: Report) -> Sentence:
 
 def headline(report: Report) -> Sentence:
     """Return the verdict in one sentence."""
-    if report["training"]["best_epoch"] < 0:
+    if _never_better(report):
         start = "start" if report["recipe"]["strategy"]["kind"] == "scratch" else "parent"
         return Sentence(
             f"This run never beat its {start}: no epoch was better on the validation frames, and the exported weights "
@@ -114,12 +113,19 @@ def headline(report: Report) -> Sentence:
     return Sentence(f"This model is {'; '.join(filter(None, parts))}.", "mixed" if kinds["worse"] else "better")
 
 
+def _never_better(report: Report) -> bool:
+    """Whether the model is that of a run whose start was its best epoch."""
+    return report["training"] is not None and report["training"]["best_epoch"] < 0
+
+
 def _short(report: Report) -> str:
     return PurePath(report["parent"]["name"]).name
 
 
 def gap_sentence(report: Report) -> Sentence | None:
-    """Return how much larger errors are on validation than on training frames; None without labels."""
+    """Return how much larger errors are on validation than on training frames; None without labels or such frames."""
+    if report["gap"] is None:
+        return None
     mine, theirs = report["gap"]["fine_tuned"], report["gap"]["parent"] or {}
     shown = {name: ratio for name in _VERDICT if (ratio := mine[name]) is not None}
     if not shown:
@@ -129,7 +135,7 @@ def gap_sentence(report: Report) -> Sentence | None:
         for name, ratio in shown.items()
     ]
     text = f"Validation RMSE over training RMSE: {', '.join(cells)}."
-    if report["training"]["best_epoch"] < 0:
+    if _never_better(report):
         return Sentence(text, "plain")
     counts = {name: report["splits"][1]["errors"][0]["fine_tuned"][name]["frames"] for name in shown}
     if max(counts.values()) < _FEWEST_FRAMES:
@@ -151,8 +157,9 @@ def warnings(report: Report) -> list[str]:
             "The verdict is about validation frames, which chose the epoch: the errors of new frames are larger. Name "
             "frames the run has not seen with --test."
         )
-    few = [name for name, stage in report["training"]["best_epochs"].items() if stage < 0]
-    if few and report["training"]["best_epoch"] >= 0:
+    epochs = report["training"]["best_epochs"] if report["training"] else {}
+    few = [name for name, epoch in epochs.items() if epoch < 0]
+    if few and not _never_better(report):
         found.append(f"Stage {_listed(few)} never beat the start; its weights were not exported.")
     for entry in report["forgetting"]:
         found += [f"Forgetting on {entry['name']}: {text}" for text in entry["warnings"]]
@@ -167,15 +174,12 @@ def zero_note(report: Report) -> str:
     if not parent["shift_ev"]:
         return f"Energies of the parent {parent['name']} are compared as they are."
     shifts = ", ".join(f"{symbol} {_signed_number(value)}" for symbol, value in parent["shift_ev"].items())
-    valid = report["splits"][1]["parent_energy_unshifted"]
-    as_is = (
-        f" Without it its energy RMSE on {report['splits'][1]['name']} is {number(valid['rmse'])} meV/atom."
-        if valid
-        else ""
-    )
+    beside = report["splits"][1 if report["training"] else 0]
+    as_is = beside["parent_energy_unshifted"]
+    without = f" Without it its energy RMSE on {beside['name']} is {number(as_is['rmse'])} meV/atom." if as_is else ""
     return (
-        f"The zero of energy of the parent {parent['name']} may be another one: its energies are compared after one "
-        f"shift per element, fitted to the training frames [eV]: {shifts}.{as_is}"
+        f"The zero of energy of the parent {parent['name']} may be another one: its energies are compared after a "
+        f"shift, {parent['zero']} [eV]: {shifts}.{without}"
     )
 
 
@@ -187,7 +191,9 @@ def left_out_note(entry: Report) -> str:
 
 
 def recipe_rows(report: Report) -> list[tuple[str, str]]:
-    """Return the recipe as name and value."""
+    """Return the recipe as name and value; of a model without its run what its card says."""
+    if report["recipe"] is None:
+        return [(name, value) for name, value in report["card"].items() if value]
     recipe, training = report["recipe"], report["training"]
     strategy, optimiser, second = recipe["strategy"], recipe["optimiser"], recipe["stage_two"]
     kept = {key: value for key, value in strategy.items() if key not in {"kind", "parent", "architecture"} and value}

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mace_ft_bench.cli.main import app
 from mace_ft_bench.datasets.frames import write_extxyz
-from mace_ft_bench.errors import DataError, MaceFtBenchError, TrainingError
+from mace_ft_bench.errors import DataError, MaceFtBenchError, TrainingError, UnknownNameError
 from mace_ft_bench.leaderboard import validation_page
 
 from ..finetune.fabricated_run import cut, metal, tiny_parent, write_run
@@ -68,4 +68,15 @@ def test_out_parent_and_overwrite(run, tmp_path, monkeypatch):
 
 def test_a_folder_that_is_no_run(tmp_path):
     assert isinstance(refusal(tmp_path), TrainingError)
-    assert invoke(tmp_path / "nowhere").exit_code == 2
+    assert isinstance(refusal(tmp_path / "nowhere"), UnknownNameError)
+
+
+def test_a_model_without_its_run(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_extxyz([metal(30), metal(31)], tmp_path / "test.xyz")
+    assert "name some with --test" in refusal(run / "mine.safetensors").fix
+    printed = output(run / "mine.safetensors", "--test", "test.xyz", "--parent", run.parent / "parent.safetensors")
+    assert str(tmp_path / "validation-mine" / "validation.html") in printed
+    numbers = json.loads((tmp_path / "validation-mine" / "validation.json").read_text(encoding="utf-8"))
+    assert numbers["model"]["file"] == "mine.safetensors"
+    assert numbers["parent"]["name"] == "parent"

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from mace_ft_bench.checksum import sha256_of
@@ -129,6 +130,32 @@ def test_frames_of_the_run_and_of_unknown_elements_are_left_out_and_counted(unto
     }
     assert [row["config_type"] for row in untouched.report["splits"][0]["errors"]] == [None, "cold", "hot"]
     assert [row["frames"] for row in untouched.report["splits"][1]["errors"]] == [4, 2, 2]
+
+
+def test_a_model_has_the_same_errors_without_its_run(untouched, made):
+    fresh, parent = made.parent / "test.xyz", made.parent / "parent.safetensors"
+    found = validate(str(made / "mine.safetensors"), Options(tests=(str(fresh),), parent=str(parent))).report
+    assert (found["recipe"], found["training"], found["gap"], found["card"]) == (None, None, None, {})
+    assert found["splits"][0]["frames"] == 3, "without the run nothing is known of what it has seen"
+    alone = validate(made, Options(tests=(str(fresh),))).report["splits"][2]
+    few = metal(30), metal(31)
+    write_extxyz(few, made.parent / "few.xyz")
+    few = Options(tests=(str(made.parent / "few.xyz"),), parent=str(parent))
+    again = validate(str(made / "mine.safetensors"), few).report
+    assert again["splits"][0]["errors"][0]["fine_tuned"] == alone["errors"][0]["fine_tuned"]
+    assert again["parent"]["zero"] == f"fitted to {made.parent / 'few.xyz'}, one shift per element"
+    theirs = errors(again, "test", "parent")  # two frames, one shift: what is left is their difference
+    assert theirs["energy"]["rmse"] == pytest.approx(theirs["energy_relative"]["rmse"], rel=1e-6)
+
+
+def test_the_parent_of_a_card_is_compared(tmp_path):
+    frame = bulk("Si", cubic=True)
+    frame.info |= {"REF_energy": 0.0, "config_type": "crystal"}
+    write_extxyz([frame], tmp_path / "test.xyz")
+    report = validate("si-ft", Options(tests=(str(tmp_path / "test.xyz"),))).report
+    assert report["parent"]["name"] == "mace-nano"
+    assert report["card"]["strategy"] == "full"
+    assert validate("mace-nano", Options(tests=(str(tmp_path / "test.xyz"),))).report["parent"] is None
 
 
 def test_checksums_versions_and_samples(untouched, made):

@@ -231,6 +231,20 @@ def test_a_run_without_a_parent_shows_one_model(samples):
     assert 'class="key parent"' not in page
 
 
+def test_a_model_without_its_run_shows_its_card(samples):
+    report = validation(recipe=None, training=None, gap=None, card={"model": "small <b>", "licence": ""})
+    report["splits"] = report["splits"][2:]
+    page, text = to_html(report, samples), to_markdown(report)
+    assert 'id="recipe">Model<' in page
+    assert "small &lt;b&gt;" in page
+    assert "Learning curve" not in page
+    assert "| model | small <b> |" in text
+    assert "licence" not in text
+    assert words.gap_sentence(report) is None
+    assert words.warnings(report) == []
+    assert words.headline(report).kind == "better"
+
+
 def test_every_figure_is_well_formed(samples):
     report = validation()
     sample = samples["train"]["forces"]
