@@ -13,7 +13,7 @@ import pytest
 from ase.build import bulk
 
 from mace_ft_bench import get_calculator
-from mace_ft_bench.calculators import acceleration
+from mace_ft_bench.calculators import acceleration, backends
 from mace_ft_bench.calculators.acceleration import TOLERANCES, difference, size_class
 from mace_ft_bench.calculators.backends import BUILDERS, Output
 from mace_ft_bench.calculators.timings import Timings
@@ -77,16 +77,33 @@ def test_auto_takes_the_fastest_and_remembers(tiny_file, fresh_cache, monkeypatc
         return times[backend.name]
 
     monkeypatch.setattr(acceleration, "_median_ms", fake)
+    monkeypatch.setattr(acceleration, "_ENOUGH_MS", float("inf"))
     assert energy_and_name(tiny_file, crystal())[1] == "fused"
-    assert measured == ["e3nn", "fused"]
+    assert measured == ["fused", "e3nn"]
     assert energy_and_name(tiny_file, crystal())[1] == "fused"
-    assert measured == ["e3nn", "fused"], "the second process measured again"
+    assert measured == ["fused", "e3nn"], "the second process measured again"
     (stored,) = json.loads(fresh_cache.read_text()).values()
     assert stored == {"e3nn": 2.0, "fused": 1.0}
 
 
+def test_what_takes_long_is_timed_once(tiny_file, fresh_cache, monkeypatch):
+    calls = []
+
+    def counted(self, graph, plain=backends.TorchBackend.evaluate):
+        calls.append(self.name)
+        return plain(self, graph)
+
+    monkeypatch.setattr(backends.TorchBackend, "evaluate", counted)
+    monkeypatch.setattr(acceleration, "_ENOUGH_MS", 0.0)
+    assert energy_and_name(tiny_file, crystal())[1] == "fused"
+    assert calls == ["e3nn"], "the plain path is evaluated for the comparison, and not again for its time"
+    (stored,) = json.loads(fresh_cache.read_text()).values()
+    assert stored["e3nn"] > stored["fused"]
+
+
 @pytest.mark.usefixtures("fresh_cache")
 def test_auto_takes_the_plain_way_when_it_is_faster(tiny_file, monkeypatch):
+    monkeypatch.setattr(acceleration, "_ENOUGH_MS", float("inf"))
     monkeypatch.setattr(acceleration, "_median_ms", lambda backend, _: {"e3nn": 1.0, "fused": 1.5}[backend.name])
     assert energy_and_name(tiny_file, crystal())[1] == "e3nn"
     assert energy_and_name(tiny_file, crystal())[1] == "e3nn"
