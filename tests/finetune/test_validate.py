@@ -132,7 +132,8 @@ def test_frames_of_the_run_and_of_unknown_elements_are_left_out_and_counted(unto
     assert [row["frames"] for row in untouched.report["splits"][1]["errors"]] == [4, 2, 2]
 
 
-def test_a_model_has_the_same_errors_without_its_run(untouched, made):
+@pytest.mark.usefixtures("untouched")  # writes the test frames
+def test_a_model_has_the_same_errors_without_its_run(made):
     fresh, parent = made.parent / "test.xyz", made.parent / "parent.safetensors"
     found = validate(str(made / "mine.safetensors"), Options(tests=(str(fresh),), parent=str(parent))).report
     assert (found["recipe"], found["training"], found["gap"], found["card"]) == (None, None, None, {})
