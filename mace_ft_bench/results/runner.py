@@ -355,6 +355,7 @@ def blank_record(task: Task) -> Record:
         property=task.case.property,
         case_hash=task.case.content_hash(),
         status="ok",
+        mode=task.case.mode,
         provenance=provenance,
     )
 
