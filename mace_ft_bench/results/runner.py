@@ -238,10 +238,10 @@ def _refuse_namesakes(specs: list[ModelSpec]) -> None:
 
 
 def dtype_of(model: ModelSpec, item: Property) -> str | None:
-    """Return the dtype of a case: float64 for properties, float32 for timings; None where the model has its own."""
+    """Return the dtype of a case: float64, or float32 for timings and dynamics; None where the model has its own."""
     if model.fixed_dtype:
         return None
-    return "float32" if item.timing else "float64"
+    return "float32" if item.timing or item.single_precision else "float64"
 
 
 class Calculators:

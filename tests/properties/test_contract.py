@@ -33,6 +33,14 @@ FAST = {
         "fmax_ends": 0.05,
     },
     "nve_drift": {"steps": 5},
+    "molecular_dynamics": {
+        "equilibration_ps": 0.0,
+        "production_ps": 0.05,
+        "rdf": ["Cu", "Cu"],
+        "diffusing": "Cu",
+        "bonds": {"pair": ["Cu", "Cu"], "length": 3.0},
+        "profile": {"species": "Cu", "above": "Cu"},
+    },
     "energy_difference": {"of": "shaken", "minus": "perfect"},
 }
 OF_FRAMES = {"frame_errors", "energy_difference"}
