@@ -1,7 +1,9 @@
 """Molecular dynamics at constant temperature: whether a model holds a structure together, and what it looks like then.
 
 Dynamics are ASE's ``LangevinBAOAB`` (doi 10.1063/1.4802990), as in :mod:`mace_ft_bench.datasets.sample`. A trajectory
-that comes apart ends and is reported as unstable. Means over it have statistical errors, see
+that comes apart ends and is reported as unstable. The temperature is that of the momenta half a step on, which the
+scheme samples without error in a harmonic crystal; those at the steps lack (angular frequency * timestep)^2 / 4 of
+their kinetic energy, 12 % in an O-H bond at 1 fs. Means over the trajectory have statistical errors, see
 :mod:`mace_ft_bench.properties.trajectory_analysis`, which also says how structure and motion are measured.
 """
 
@@ -219,13 +221,20 @@ def _run(moving: Atoms, calc: Calculator, settings: Settings) -> _Trajectory:
         if step:
             dynamics.step()
         energies.append(float(moving.get_potential_energy()))
-        temperatures.append(float(moving.get_temperature()))
-        _check_energy(energies[-1], temperatures[-1], step, settings)
+        temperatures.append(_temperature(moving, settings.timestep * units.fs))
+        _check_energy(energies[-1], moving.get_temperature(), step, settings)
         if step % settings.interval == 0:
             _check_distances(moving, step, settings)
             if step >= before:
                 frames.append(_bare(moving))
     return _Trajectory(np.array(temperatures), np.array(energies), frames)
+
+
+def _temperature(atoms: Atoms, timestep: float) -> float:
+    """Return the temperature of the momenta half a step on [K]; their variance in a harmonic well is exactly m k T."""
+    momenta = atoms.get_momenta() + timestep / 2 * atoms.get_forces()
+    kinetic = 0.5 * np.sum(momenta**2 / atoms.get_masses()[:, None])
+    return float(2 * kinetic / (atoms.get_number_of_degrees_of_freedom() * units.kB))
 
 
 def _bare(atoms: Atoms) -> Atoms:

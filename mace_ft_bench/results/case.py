@@ -72,6 +72,19 @@ class FileStructure(StrictTable):
 
 
 @dataclass(frozen=True)
+class DatasetStructure(StrictTable):
+    """One frame of a dataset card; its labels, if it has any, are not used."""
+
+    builder: Literal["dataset"]
+    dataset: str
+    """Name of the dataset card."""
+    split: str
+    """Name of the split."""
+    config_type: str = ""
+    """Configuration type that this frame alone has; not needed where the split has one frame."""
+
+
+@dataclass(frozen=True)
 class FramesInput(StrictTable):
     """Labelled frames of a dataset card."""
 
@@ -130,7 +143,7 @@ class Case(StrictTable):
     """One line for tables."""
     property: str
     """Name of the property module that computes it."""
-    structure: BulkStructure | OrientedStructure | FileStructure | None = None
+    structure: BulkStructure | OrientedStructure | FileStructure | DatasetStructure | None = None
     """What to compute on, or ..."""
     frames: FramesInput | None = None
     """... labelled frames to compare with."""

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
@@ -28,6 +28,22 @@ class Free(Calculator):
         """Fill ``results``."""
         super().calculate(atoms, properties, system_changes)
         self.results = {"energy": 0.0, "forces": self.push * (atoms.positions - atoms.positions.mean(axis=0))}
+
+
+class Wells(Calculator):
+    """Every atom in a harmonic well of its own, of an angular frequency [rad/fs]."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, sites, frequency):
+        super().__init__()
+        self.sites, self.k = sites.positions.copy(), sites.get_masses()[:, None] * (frequency / units.fs) ** 2
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        """Fill ``results``."""
+        super().calculate(atoms, properties, system_changes)
+        away = atoms.positions - self.sites
+        self.results = {"energy": 0.5 * float(np.sum(self.k * away**2)), "forces": -self.k * away}
 
 
 def copper():
@@ -79,13 +95,24 @@ def test_the_seed_fixes_the_trajectory():
 def test_a_free_particle_diffuses_by_the_friction_of_the_thermostat():
     """Einstein: D = k T / (m friction), here of 200 particles of the mass of argon."""
     gas = Atoms("Ar200", positions=30 * np.random.default_rng(0).random((200, 3)), cell=[30] * 3, pbc=True)
-    times = {"timestep": 5.0, "equilibration_ps": 0.5, "production_ps": 20.0}
+    times = {"timestep": 5.0, "equilibration_ps": 0.5, "production_ps": 20.0, "interval": 50}
     settings = Settings(temperature=300.0, friction_per_fs=0.02, closest=1e-4, diffusing="Ar", **times)
     found = compute(gas, Free(), settings)
     exact = 0.025852 / 39.948 * 9648.53 / 20.0 * 1e-4  # [Angstrom^2/ps] from eV/u, over a friction of 20/ps
     assert abs(found.diffusion_cm2_per_s - exact) < 4 * found.diffusion_error_cm2_per_s
     assert found.diffusion_error_cm2_per_s < 0.15 * exact
     assert abs(found.mean_temperature_k - 300) < 4 * found.temperature_error_k
+
+
+def test_stiff_bonds_do_not_look_cold():
+    """Of oscillators as stiff as an O-H bond the momenta at the steps are 12 % too cold at 1 fs."""
+    sites = bulk("Al", "fcc", a=4.05, cubic=True) * (3, 3, 3)
+    settings = Settings(temperature=300.0, equilibration_ps=0.3, production_ps=1.5, friction_per_fs=0.02)
+    found = compute(sites, Wells(sites, frequency=0.697), settings)
+    assert found.temperature_error_k < 8
+    assert abs(found.mean_temperature_k - 300) < 3 * found.temperature_error_k
+    late = np.array(found.potential_energy_mev_per_atom)[np.array(found.time_ps) > 0.3]
+    assert late.mean() == pytest.approx(1.5 * 0.08617 * 300, rel=0.05)
 
 
 def test_held_elements_stay_and_the_others_have_the_temperature():

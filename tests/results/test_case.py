@@ -10,7 +10,7 @@ from mace_ft_bench import paths
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.errors import CardError, UnknownNameError
 from mace_ft_bench.properties.base import all_properties, get_property
-from mace_ft_bench.results.case import MODES, load_case, load_cases, mode_named, select_cases
+from mace_ft_bench.results.case import MODES, DatasetStructure, load_case, load_cases, mode_named, select_cases
 from mace_ft_bench.toml_schema import parse
 
 CASES = load_cases()
@@ -79,8 +79,9 @@ def test_every_case_names_things_that_exist(case):
     item = all_properties()[case.property]
     for mode in case.runs_in:
         parse(case.in_mode(mode).settings, item.settings, where=case.id)
-    if case.frames:
-        assert case.frames.split in find_dataset(case.frames.dataset).splits
+    data = case.frames or (case.structure if isinstance(case.structure, DatasetStructure) else None)
+    if data:
+        assert data.split in find_dataset(data.dataset).splits
     fields = {field.name: field.type for field in dataclasses.fields(item.result)}
     for reference in case.references:
         assert set(as_fields(reference.values, fields)) <= set(fields)
