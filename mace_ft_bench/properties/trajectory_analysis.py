@@ -114,8 +114,9 @@ def coordination_number(r: np.ndarray, g: np.ndarray, *, density: float, within:
 def first_peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Return place and height of the first peak of a histogram.
 
-    A peak rises above its surroundings by a fifth of the highest value, so that noise is none. Its place is the top of
-    the parabola through the bins above 70 % of its height, where there are three or more.
+    A peak is higher than the mean between the first and the last value that is not zero, and rises above its
+    surroundings by a fifth of the highest value, so that noise and stray atoms are none. Its place is the top of the
+    parabola through the bins above 70 % of its height, where there are three or more.
 
     Parameters
     ----------
@@ -125,7 +126,8 @@ def first_peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         Values, not negative and not all zero, shape (bins,).
     """
     padded = np.concatenate([[0.0], y, [0.0]])  # a peak at an end is a peak
-    top = int(find_peaks(padded, prominence=_PROMINENCE * y.max())[0][0]) - 1
+    mean = np.trim_zeros(y).mean()
+    top = int(find_peaks(padded, height=mean, prominence=_PROMINENCE * y.max())[0][0]) - 1
     low, high = top, top
     while low > 0 and y[low - 1] > _TOP * y[top]:
         low -= 1
