@@ -48,6 +48,7 @@ def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str
         If the folder holds no records, or none of that mode.
     """
     from mace_ft_bench.leaderboard.report import write_report  # noqa: PLC0415 - imports matplotlib
+    from mace_ft_bench.leaderboard.score import is_of_mode  # noqa: PLC0415 - beside its use
     from mace_ft_bench.properties.base import all_properties  # noqa: PLC0415 - imports ASE
     from mace_ft_bench.results.selection import consistent_records  # noqa: PLC0415 - beside its use
     from mace_ft_bench.results.store import RecordStore  # noqa: PLC0415 - beside its use
@@ -58,8 +59,9 @@ def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str
     if not records:
         raise StoreError(f"{results} holds no records.", fix=f"run `mfb run --out {results}` first.")
     mode = mode or _last_mode(records)
-    attempted = {record.case for record in records if record.mode in {"", mode}}
-    cases = [case for case in select_cases(["*"], mode=mode) if case.id in attempted]
+    known = {case.id: case for case in select_cases(["*"], mode=mode)}
+    attempted = {record.case for record in records if record.case in known and is_of_mode(record, known[record.case])}
+    cases = [case for name, case in known.items() if name in attempted]
     if not cases:
         raise StoreError(f"{results} holds no records of mode {mode}.", fix=f"run `mfb run --mode {mode}` first.")
     model_info = {

@@ -130,10 +130,15 @@ def current_records(records: Iterable[Record], cases: Iterable[Case]) -> tuple[R
     current: dict[tuple[str, str], Record] = {}
     stale: dict[tuple[str, str], Record] = {}
     for record in sorted(records, key=lambda item: item.provenance.started):
-        if record.case in hashes and record.mode in {"", shown[record.case].mode}:
+        if record.case in shown and is_of_mode(record, shown[record.case]):
             group = current if record.case_hash == hashes[record.case] else stale
             group[record.model, record.case] = record
     return current, tuple(record for pair, record in stale.items() if pair not in current)
+
+
+def is_of_mode(record: Record, case: Case) -> bool:
+    """Whether a record was run in the mode of a case, in another one of the same settings, or when there were none."""
+    return "" in {record.mode, case.mode} or record.mode == case.mode or record.case_hash == case.content_hash()
 
 
 def rank_models(records: Records, cases: Sequence[Case]) -> Ranking:

@@ -223,7 +223,7 @@ def test_the_mode_is_one_of_three_and_reaches_the_report(tmp_path):
 def test_a_report_is_of_one_mode(tmp_path):
     store = RecordStore(tmp_path / "out")
     current = Provenance(property_version=1)
-    old = Record("k", "emt", "molybdenum/lattice", "relaxation", "h", "error", provenance=current)
+    old = Record("k", "emt", "lgps/diffusion-1000K", "molecular_dynamics", "h", "error", provenance=current)
     store.append(replace(old, mode="quick"))
     assert "records of mode full" in refusal("report", "out", "--mode", "full").message
     output("report", "out")  # the mode that was run last

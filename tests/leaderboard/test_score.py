@@ -144,6 +144,8 @@ def test_records_of_another_mode_are_neither_current_nor_stale():
     records = [make_record("m", quick, mode="quick"), make_record("m", full, mode="full")]
     assert current_records(records, [quick]) == ({("m", quick.id): records[0]}, ())
     assert current_records(records, [full]) == ({("m", full.id): records[1]}, ())
+    standard = replace(full, mode="standard")  # with the same settings: not run again, so it has to count
+    assert current_records(records, [standard]) == ({("m", full.id): records[1]}, ())
     before = make_record("m", quick, case_hash="before there were modes")
     assert current_records([before], [quick]) == ({}, (before,))
 
