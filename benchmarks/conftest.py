@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mace_ft_bench.results import runner
-from mace_ft_bench.results.case import select_cases
+from mace_ft_bench.results.case import MODES, select_cases
 from mace_ft_bench.results.store import RecordStore
 
 
@@ -16,6 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mace_ft_bench")
     group.addoption("--models", default="mo-ft", help="Names or paths of models, separated by commas.")
     group.addoption("--cases", default="*", help="Shell patterns of cases, separated by commas.")
+    group.addoption("--mode", default="standard", choices=MODES, help="Which cases run, and how long they take.")
     group.addoption("--device", default="auto", help="auto, cpu or cuda.")
     group.addoption("--data", default=None, type=Path, help="Mirror folder of datasets (default: $MFB_MIRROR).")
     group.addoption("--results", default=None, type=Path, help="Keep the records in this folder.")
@@ -35,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("model", models, ids=[model.name for model in models])
         return
     options = runner.RunOptions(device=option("--device"), mirror=option("--data"))
-    tasks = runner.plan(models, select_cases(_split(option("--cases"))), options)
+    tasks = runner.plan(models, select_cases(_split(option("--cases")), mode=option("--mode")), options)
     metafunc.parametrize("task", tasks, ids=[f"{task.model.name}-{task.case.id}" for task in tasks])
 
 

@@ -16,6 +16,7 @@ from mace_ft_bench.results import runner
 from mace_ft_bench.results.record import NOT_COVERED
 
 if TYPE_CHECKING:
+    from mace_ft_bench.results.case import Case
     from mace_ft_bench.results.store import RecordStore
 
 BASELINES = Path(__file__).parent / "baselines"
@@ -25,11 +26,14 @@ TOLERANCE_SLACK = 0.02
 """As a share of the metric's tolerance, for errors near zero."""
 
 
-def baseline(model: str, case: str) -> dict[str, float]:
-    """Return the stored errors of an embedded model on a case; empty when none are stored."""
+def baseline(model: str, case: Case) -> dict[str, float]:
+    """Return the stored errors of an embedded model on a case; empty when none are stored.
+
+    A case whose settings differ between modes is stored as ``"<case> (<mode>)"``.
+    """
     path = BASELINES / f"{model}.toml"
     stored: dict[str, dict[str, float]] = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return stored.get(case, {})
+    return stored.get(f"{case.id} ({case.mode})" if case.mode else case.id, {})
 
 
 def test_case(task: runner.Task, store: RecordStore, record_property: pytest.RecordProperty) -> None:
@@ -38,7 +42,7 @@ def test_case(task: runner.Task, store: RecordStore, record_property: pytest.Rec
     for name, error in record.errors.items():
         record_property(name, error)
     embedded = any(card.name == task.model.name and card.kind == "mace" for card in list_models())
-    expected = baseline(task.model.name, task.case.id)
+    expected = baseline(task.model.name, task.case)
     if record.status == "missing_data" or (record.status in NOT_COVERED and not expected):
         pytest.skip(record.message)
     if record.status != "ok" and not embedded:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
-from mace_ft_bench.results.case import select_cases
+from mace_ft_bench.results.case import MODES, select_cases
 
 
 def cases(
@@ -25,7 +25,7 @@ def cases(
         return
     table = Table()
     table.add_column("case", no_wrap=True)
-    for header in ("property", "scored", "reference", "title"):
+    for header in ("property", "scored", "reference", "modes", "title"):
         table.add_column(header)
     for case in chosen:
         reference = case.scored_reference
@@ -34,6 +34,7 @@ def cases(
             case.property,
             ", ".join(f"{metric.label} ({metric.tolerance:g} {metric.unit})" for metric in case.metrics.values()),
             reference.label if reference else "",
+            "" if case.runs_in == MODES else ", ".join(case.runs_in),
             case.title,
         )
         table.add_row(*map(escape, cells))

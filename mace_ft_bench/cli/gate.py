@@ -12,8 +12,9 @@ from rich.table import Table
 
 from mace_ft_bench.cli.console import console, print_json
 from mace_ft_bench.cli.data import Mirror
-from mace_ft_bench.cli.suite import Suite, run_suite, split_names
+from mace_ft_bench.cli.suite import RunMode, Suite, run_suite, split_names
 from mace_ft_bench.errors import UnknownNameError
+from mace_ft_bench.results.case import mode_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ def gate(
     cases: Annotated[str, typer.Option(help='Shell patterns, separated by commas, e.g. "molybdenum/*".')] = "*",
     out: Annotated[Path, typer.Option(help="Results folder; what it holds is not run again.")] = Path("results"),
     *,
+    mode: RunMode = "standard",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow unpickling .model files, which runs their code.")
@@ -50,6 +52,7 @@ def gate(
         models=models,
         cases=split_names(cases, "--cases"),
         out=out,
+        mode=mode_named(mode),
         device=device,
         trust=trust,
         mirror=mirror,

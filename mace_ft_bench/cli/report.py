@@ -9,38 +9,47 @@ import typer
 
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.errors import StoreError
+from mace_ft_bench.results.case import mode_named, select_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from mace_ft_bench.results.case import Mode
+    from mace_ft_bench.results.record import Record
     from mace_ft_bench.results.selection import Identity
 
 
 def report(
     results: Annotated[Path, typer.Argument(help="Results folder of `mfb run`.")] = Path("results"),
+    *,
+    mode: Annotated[
+        str | None, typer.Option(help="Whose records: quick, standard or full (default: those run last).")
+    ] = None,
 ) -> None:
     """Write leaderboard.md and leaderboard.html from the records of a results folder."""
-    build_report(results)
+    build_report(results, mode=None if mode is None else mode_named(mode))
 
 
-def build_report(results: Path, chosen: Mapping[str, Identity] | None = None) -> None:
+def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str, Identity] | None = None) -> None:
     """Write the leaderboard and print where it is.
 
     Parameters
     ----------
     results
         Results folder.
+    mode
+        Cases have the settings of this mode; by default of that of the last record that has one.
     chosen
         What model names stand for; by default what their last records say.
 
     Raises
     ------
     StoreError
-        If the folder holds no records.
+        If the folder holds no records, or none of that mode.
     """
     from mace_ft_bench.leaderboard.report import write_report  # noqa: PLC0415 - imports matplotlib
+    from mace_ft_bench.leaderboard.score import is_of_mode  # noqa: PLC0415 - beside its use
     from mace_ft_bench.properties.base import all_properties  # noqa: PLC0415 - imports ASE
-    from mace_ft_bench.results.case import load_cases  # noqa: PLC0415 - beside its use
     from mace_ft_bench.results.selection import consistent_records  # noqa: PLC0415 - beside its use
     from mace_ft_bench.results.store import RecordStore  # noqa: PLC0415 - beside its use
     from mace_ft_bench.zoo.registry import list_models  # noqa: PLC0415 - beside its use
@@ -49,8 +58,12 @@ def build_report(results: Path, chosen: Mapping[str, Identity] | None = None) ->
     records = consistent_records(RecordStore(results).all(), versions=versions, chosen=chosen)
     if not records:
         raise StoreError(f"{results} holds no records.", fix=f"run `mfb run --out {results}` first.")
-    attempted = {record.case for record in records}
-    cases = [case for case in load_cases().values() if case.id in attempted]
+    mode = mode or _last_mode(records)
+    known = {case.id: case for case in select_cases(["*"], mode=mode)}
+    attempted = {record.case for record in records if record.case in known and is_of_mode(record, known[record.case])}
+    cases = [case for name, case in known.items() if name in attempted]
+    if not cases:
+        raise StoreError(f"{results} holds no records of mode {mode}.", fix=f"run `mfb run --mode {mode}` first.")
     model_info = {
         card.name: {
             "functional": card.functional,
@@ -63,3 +76,8 @@ def build_report(results: Path, chosen: Mapping[str, Identity] | None = None) ->
     written = write_report(records, cases, results, model_info=model_info)
     console().print(f"leaderboard: {written.html.resolve()}", soft_wrap=True, markup=False)
     console().print(f"             {written.markdown.resolve()}", soft_wrap=True, markup=False)
+
+
+def _last_mode(records: Sequence[Record]) -> Mode:
+    names = [record.mode for record in records if record.mode]
+    return mode_named(names[-1]) if names else "standard"

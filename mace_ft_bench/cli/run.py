@@ -9,7 +9,8 @@ import typer
 
 from mace_ft_bench.cli.data import Mirror
 from mace_ft_bench.cli.report import build_report
-from mace_ft_bench.cli.suite import Suite, run_suite, split_names
+from mace_ft_bench.cli.suite import RunMode, Suite, run_suite, split_names
+from mace_ft_bench.results.case import mode_named
 
 _EXIT_FAILED = 1
 
@@ -19,6 +20,7 @@ def run(
     cases: Annotated[str, typer.Option(help='Shell patterns, separated by commas, e.g. "molybdenum/*".')] = "*",
     out: Annotated[Path, typer.Option(help="Results folder; an earlier run in it is continued.")] = Path("results"),
     *,
+    mode: RunMode = "standard",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     head: Annotated[str | None, typer.Option(help="Head of a model with several.")] = None,
     trust: Annotated[
@@ -34,6 +36,7 @@ def run(
         models=split_names(models, "--models"),
         cases=split_names(cases, "--cases"),
         out=out,
+        mode=mode_named(mode),
         device=device,
         head=head,
         trust=trust,
@@ -41,6 +44,7 @@ def run(
         fetch=fetch,
     )
     done = run_suite(suite)
-    build_report(out, {task.model.name: selection.identity_of(runner.blank_record(task)) for task in done.tasks})
+    chosen = {task.model.name: selection.identity_of(runner.blank_record(task)) for task in done.tasks}
+    build_report(out, mode=suite.mode, chosen=chosen)
     if done.failed:
         raise typer.Exit(_EXIT_FAILED)

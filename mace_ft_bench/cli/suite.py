@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,11 +16,14 @@ from mace_ft_bench.errors import UnknownNameError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mace_ft_bench.results.case import Mode
     from mace_ft_bench.results.record import Record
     from mace_ft_bench.results.runner import Calculators, Task
     from mace_ft_bench.results.store import RecordStore
 
 _EXIT_INTERRUPTED = 130
+
+RunMode = Annotated[str, typer.Option(help="quick, standard or full: which cases run, and how long they take.")]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Suite:
     cases: tuple[str, ...]
     """Shell patterns."""
     out: Path
+    mode: Mode = "standard"
     device: str = "auto"
     head: str | None = None
     trust: bool = False
@@ -82,7 +86,7 @@ def run_suite(suite: Suite, *, quiet: bool = False) -> Outcome:
     records = store.RecordStore(suite.out)
     specs = [runner.model_spec(name, head=suite.head, trust=suite.trust) for name in suite.models]
     options = runner.RunOptions(device=suite.device, mirror=suite.mirror, download=suite.fetch)
-    tasks = runner.plan(specs, select_cases(list(suite.cases)), options)
+    tasks = runner.plan(specs, select_cases(list(suite.cases), mode=suite.mode), options)
     todo = runner.pending(tasks, records)
     calculators = runner.Calculators()
     for task in todo:

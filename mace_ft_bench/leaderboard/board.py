@@ -355,8 +355,9 @@ def _distinct(values: Iterable[object]) -> str:
 def headline(board: Board) -> str:
     """Say what was compared, in one sentence."""
     materials = ", ".join(dict.fromkeys(case.material for case in board.cases))
+    modes = {f", mode {case.mode}" for case in board.cases if case.mode}
     counts = f"{wording.plural(len(board.models), 'model')}, {wording.plural(len(board.cases), 'case')}"
-    return f"{counts} ({len(board.scored_cases)} scored) on {materials or 'nothing'}."
+    return f"{counts} ({len(board.scored_cases)} scored) on {materials or 'nothing'}{''.join(modes)}."
 
 
 def ranking_note(board: Board) -> str:

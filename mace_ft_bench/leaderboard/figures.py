@@ -253,13 +253,7 @@ def nve_drift(case: Case, results: Results, styles: Styles) -> str:
     tidy(axes, "time [ps]", "total energy [meV/atom]")
     lines = {}
     for model, result in results.items():
-        (lines[model],) = axes.plot(
-            result["time_ps"],
-            result["total_energy_mev_per_atom"],
-            color=styles[model].colour,
-            linestyle=styles[model].dashes,
-            linewidth=1.2,
-        )
+        lines[model] = _plain_line(axes, result["time_ps"], result["total_energy_mev_per_atom"], styles[model])
     legend_above(figure, list(lines.values()), list(lines))
     drifts = {model: result["drift_mev_per_atom_per_ps"] for model, result in results.items()}
     return to_svg(
@@ -268,6 +262,69 @@ def nve_drift(case: Case, results: Results, styles: Styles) -> str:
         title=f"{case.title}: total energy against time",
         description=f"Drift: {_listed(drifts, 'meV/atom/ps')}.",
     )
+
+
+def molecular_dynamics(case: Case, results: Results, styles: Styles) -> str:
+    """Temperature against time; below it a density profile or a radial distribution, and displacements."""
+    figure = new_figure(400)
+    panels = figure.subplot_mosaic([["above", "above"], ["structure", "motion"]])
+    above, structure, motion = panels["above"], panels["structure"], panels["motion"]
+    handles = {
+        model: _plain_line(above, r["time_ps"], r["temperature_k"], styles[model]) for model, r in results.items()
+    }
+    tidy(above, "time [ps]", "temperature [K]")
+    mark: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 0.8}
+    above.axvline(next(iter(results.values()))["equilibration_ps"], **mark)
+    if "temperature" in case.settings:
+        above.axhline(case.settings["temperature"], **mark)
+    _draw_structure(structure, case, results, styles)
+    element = _moving_element(case, results)
+    tidy(motion, "time [ps]", f"{element}: displacement² [Å²]")
+    for model, result in results.items():
+        _plain_line(motion, result["msd_time_ps"], result["msd_angstrom2"][element], styles[model])
+    motion.set_ylim(bottom=0)
+    legend_above(figure, list(handles.values()), list(handles))
+    means = {model: result["mean_temperature_k"] for model, result in results.items()}
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: temperature, structure and displacements",
+        description=f"Mean temperatures: {_listed(means, 'K')}.",
+    )
+
+
+def _draw_structure(axes: Axes, case: Case, results: Results, styles: Styles) -> None:
+    """Draw the density profile where there is one, else the radial distribution, else nothing."""
+    profiles = any(result["profile_per_angstrom3"] for result in results.values())
+    x, y = ("profile_height_angstrom", "profile_per_angstrom3") if profiles else ("rdf_r_angstrom", "rdf")
+    shown = {model: result for model, result in results.items() if result[y]}
+    if not shown:
+        axes.remove()
+        return
+    settings = case.settings.get("profile", {}) if profiles else {}
+    pair = "–".join(case.settings.get("rdf", ()))
+    label = f"{settings.get('species', '')} density [1/Å³]" if profiles else f"g(r) {pair}"
+    tidy(axes, "height [nm]" if profiles else "distance [Å]", label.strip())
+    end = 0.0
+    for model, result in shown.items():
+        place, value = np.asarray(result[x]) / (10 if profiles else 1), np.asarray(result[y])
+        end = max(end, place[value > 0].max(initial=0.0))
+        _plain_line(axes, place, value, styles[model])
+    axes.set(xlim=(0, end or None), ylim=(0, None))
+    field = "profile_first_peak_nm" if profiles else "rdf_first_peak_angstrom"
+    if case.scored_reference and isinstance(peak := case.scored_reference.values.get(field), float):
+        axes.axvline(peak, color=INK, linestyle=(0, (4, 3)), linewidth=0.8)
+
+
+def _moving_element(case: Case, results: Results) -> str:
+    elements = list(next(iter(results.values()))["msd_angstrom2"])
+    wanted = str(case.settings.get("diffusing"))
+    return wanted if wanted in elements else str(elements[0])
+
+
+def _plain_line(axes: Axes, x: Any, y: Any, style: Style) -> Line2D:  # noqa: ANN401 - any sequence of numbers
+    (line,) = axes.plot(x, y, color=style.colour, linestyle=style.dashes, linewidth=1.2)
+    return line
 
 
 def _points(axes: Axes, pairs: Sequence[Sequence[float]], style: Style) -> None:
@@ -379,6 +436,7 @@ FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
         "eos": eos,
         "frame_errors": parity,
         "gsfe": gsfe,
+        "molecular_dynamics": molecular_dynamics,
         "nve_drift": nve_drift,
         "phonons": phonons,
         "point_defect": bars,

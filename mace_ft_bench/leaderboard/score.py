@@ -115,8 +115,8 @@ def current_records(records: Iterable[Record], cases: Iterable[Case]) -> tuple[R
     """Split records into those that count and those that are stale.
 
     A record is current if it was run on the card as it is now. Of several current records of a (model, case) the last
-    one started counts, in order of appearance where the start is not known. Records of cases that are not given are
-    left out.
+    one started counts, in order of appearance where the start is not known. Records of cases that are not given, and of
+    other modes, are left out.
 
     Returns
     -------
@@ -125,14 +125,20 @@ def current_records(records: Iterable[Record], cases: Iterable[Case]) -> tuple[R
     stale
         The last outdated record of each (model, case) that has no current one.
     """
-    hashes = {case.id: case.content_hash() for case in cases}
+    shown = {case.id: case for case in cases}
+    hashes = {name: case.content_hash() for name, case in shown.items()}
     current: dict[tuple[str, str], Record] = {}
     stale: dict[tuple[str, str], Record] = {}
     for record in sorted(records, key=lambda item: item.provenance.started):
-        if record.case in hashes:
+        if record.case in shown and is_of_mode(record, shown[record.case]):
             group = current if record.case_hash == hashes[record.case] else stale
             group[record.model, record.case] = record
     return current, tuple(record for pair, record in stale.items() if pair not in current)
+
+
+def is_of_mode(record: Record, case: Case) -> bool:
+    """Whether a record was run in the mode of a case, in another one of the same settings, or when there were none."""
+    return "" in {record.mode, case.mode} or record.mode == case.mode or record.case_hash == case.content_hash()
 
 
 def rank_models(records: Records, cases: Sequence[Case]) -> Ranking:

@@ -18,6 +18,7 @@ _UNITS = {
     "_angstrom2": "Å²",
     "_j_per_mol_k": "J/mol/K",
     "_mev_per_atom_per_ps": "meV/atom/ps",
+    "_cm2_per_s": "cm²/s",
     "_ms_per_step": "ms/step",
     "_us_per_atom": "µs/atom",
     "_mev_per_atom": "meV/atom",
@@ -34,6 +35,8 @@ _UNITS = {
     "_mev": "meV",
     "_ev": "eV",
     "_thz": "THz",
+    "_nm": "nm",
+    "_ps": "ps",
     "_k": "K",
     "_s": "s",
 }

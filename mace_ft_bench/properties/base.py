@@ -48,6 +48,8 @@ class Property:
     compare: Callable[[Any, Values], dict[str, float]]
     timing: bool = False
     """Whether the result depends on the machine."""
+    single_precision: bool = False
+    """Whether float32 is enough: averages over many steps, where speed counts and rounding does not."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mace_ft_bench import paths
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ReferenceKind = Literal["dft", "experiment", "published_model"]
+
+Mode = Literal["quick", "standard", "full"]
+"""How long a run may take: minutes, an hour, or whatever the physics asks for."""
+
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,19 @@ class FileStructure(StrictTable):
 
 
 @dataclass(frozen=True)
+class DatasetStructure(StrictTable):
+    """One frame of a dataset card; its labels, if it has any, are not used."""
+
+    builder: Literal["dataset"]
+    dataset: str
+    """Name of the dataset card."""
+    split: str
+    """Name of the split."""
+    config_type: str = ""
+    """Configuration type that this frame alone has; not needed where the split has one frame."""
+
+
+@dataclass(frozen=True)
 class FramesInput(StrictTable):
     """Labelled frames of a dataset card."""
 
@@ -110,6 +128,14 @@ class Reference(StrictTable):
 
 
 @dataclass(frozen=True)
+class ModeChanges(StrictTable):
+    """What a case does differently in one mode."""
+
+    settings: dict[str, Any]
+    """Settings of the property in place of those of the case; the others stay."""
+
+
+@dataclass(frozen=True)
 class Case(StrictTable):
     """A benchmark case."""
 
@@ -117,12 +143,16 @@ class Case(StrictTable):
     """One line for tables."""
     property: str
     """Name of the property module that computes it."""
-    structure: BulkStructure | OrientedStructure | FileStructure | None = None
+    structure: BulkStructure | OrientedStructure | FileStructure | DatasetStructure | None = None
     """What to compute on, or ..."""
     frames: FramesInput | None = None
     """... labelled frames to compare with."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of the property; checked by its module."""
+    runs_in: tuple[Mode, ...] = MODES
+    """Modes that the case belongs to."""
+    modes: dict[Mode, ModeChanges] = field(default_factory=dict)
+    """Mode -> what is different in it; without an entry a mode takes the settings as they are."""
     metrics: dict[str, Metric] = field(default_factory=dict)
     """Error name -> label, unit, tolerance. Only these are scored; none means the case is shown but not scored."""
     references: tuple[Reference, ...] = ()
@@ -131,6 +161,8 @@ class Case(StrictTable):
     """What it tests and how, for people."""
     id: str = ""
     """``<material>/<case>``; taken from the path."""
+    mode: Mode | Literal[""] = ""
+    """Mode whose settings are in force; empty where they are the same in all. Set by :meth:`in_mode`."""
 
     @cached_property
     def material(self) -> str:
@@ -141,6 +173,18 @@ class Case(StrictTable):
     def scored_reference(self) -> Reference | None:
         """The reference that errors are taken against, if any."""
         return next((reference for reference in self.references if reference.scored), None)
+
+    def in_mode(self, mode: Mode) -> Case | None:
+        """Return the case with the settings of a mode, its title saying so, or None if it does not belong to it.
+
+        A case without settings of modes returns as it is: its records count in every mode.
+        """
+        if mode not in self.runs_in:
+            return None
+        if not self.modes:
+            return self
+        changes = self.modes.get(mode, ModeChanges(settings={}))
+        return replace(self, settings=self.settings | changes.settings, mode=mode, title=f"{self.title} ({mode})")
 
     def content_hash(self) -> str:
         """Return a hash of all that determines the errors: property, input, settings, scored reference."""
@@ -172,8 +216,9 @@ def load_case(path: Path, *, root: Path) -> Case:
     """
     identifier = path.relative_to(root).with_suffix("").as_posix()
     table = read_toml(path)
-    if "id" in table:
-        raise CardError(f'{path} sets "id".', fix="remove it: the identifier is the path.")
+    for key, fix in (("id", "the identifier is the path"), ("mode", "it is chosen when the case is run")):
+        if key in table:
+            raise CardError(f'{path} sets "{key}".', fix=f"remove it: {fix}.")
     case = parse({**table, "id": identifier}, Case, where=str(path))
     _check(case, path)
     return case
@@ -189,6 +234,10 @@ def _check(case: Case, path: Path) -> None:
         raise CardError(f"{path} scores against a published model.", fix="score against DFT or experiment.")
     if case.metrics and case.frames is None and not scored:
         raise CardError(f"{path} has metrics but no scored reference.", fix="mark one reference as scored = true.")
+    if not case.runs_in or not set(case.modes) <= set(case.runs_in):
+        raise CardError(
+            f"{path} runs in {list(case.runs_in)} and changes {list(case.modes)}.", fix="add the modes to runs_in."
+        )
     bad = [name for name, metric in case.metrics.items() if not metric.tolerance > 0]
     if bad:
         raise CardError(f"{path}: tolerance of {bad} is not positive.", fix="give the error that scores one half.")
@@ -202,13 +251,37 @@ def load_cases(root: Path | None = None) -> dict[str, Case]:
     return {case.id: case for case in sorted(cases, key=lambda case: case.id)}
 
 
-def select_cases(patterns: list[str], root: Path | None = None) -> list[Case]:
-    """Return the cases that match any shell pattern or are of a material of that name, in order of their identifiers.
+def mode_named(name: str) -> Mode:
+    """Return a mode by its name.
 
     Raises
     ------
     UnknownNameError
-        If a pattern matches nothing.
+        With the nearest known name.
+    """
+    for mode in MODES:
+        if mode == name:
+            return mode
+    raise UnknownNameError(f'No mode is called "{name}".', fix=suggestion(name, MODES))
+
+
+def select_cases(patterns: list[str], root: Path | None = None, *, mode: Mode | None = None) -> list[Case]:
+    """Return the cases that match any shell pattern or are of a material of that name, in order of their identifiers.
+
+    Parameters
+    ----------
+    patterns
+        Shell patterns, or materials.
+    root
+        The folder that holds the materials.
+    mode
+        Leave out the cases that do not belong to this mode, and give the others its settings; by default all cases
+        return as their cards are.
+
+    Raises
+    ------
+    UnknownNameError
+        If a pattern matches nothing, or nothing of that mode.
     """
     cases = load_cases(root)
     materials = {case.material for case in cases.values()}
@@ -216,4 +289,11 @@ def select_cases(patterns: list[str], root: Path | None = None) -> list[Case]:
     for pattern in patterns:
         if not fnmatch.filter(cases, pattern):
             raise UnknownNameError(f'No case matches "{pattern}".', fix=suggestion(pattern, cases))
-    return [case for name, case in cases.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    chosen = [case for name, case in cases.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    if mode is None:
+        return chosen
+    of_mode = [found for case in chosen if (found := case.in_mode(mode)) is not None]
+    if not of_mode:
+        modes = [name for name in MODES if any(name in case.runs_in for case in chosen)]
+        raise UnknownNameError(f"None of these cases runs in mode {mode}.", fix=f"use one of: {', '.join(modes)}.")
+    return of_mode

@@ -58,6 +58,8 @@ class Record(StrictTable):
     """Why, when the status is not ``ok``."""
     result: dict[str, Any] | None = None
     errors: dict[str, float] = field(default_factory=dict)
+    mode: str = ""
+    """Mode whose settings were in force; empty where the case has the same settings in all."""
     wall_s: float = 0.0
     """Wall time of the attempt [s]."""
     provenance: Provenance = field(default_factory=Provenance)

@@ -13,6 +13,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from mace_ft_bench import paths
@@ -21,8 +22,10 @@ from mace_ft_bench.calculators.heads import choose_head
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.fetch import load_frames
+from mace_ft_bench.datasets.frames import CONFIG_TYPE
 from mace_ft_bench.errors import (
     MissingDataError,
+    StructureError,
     UnconvergedError,
     UnknownNameError,
     UnstableError,
@@ -31,7 +34,7 @@ from mace_ft_bench.errors import (
 from mace_ft_bench.properties.base import Property, get_property
 from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results import machine
-from mace_ft_bench.results.case import Case, FileStructure
+from mace_ft_bench.results.case import Case, DatasetStructure, FileStructure
 from mace_ft_bench.results.record import RETRIED, Provenance, Record, Status
 from mace_ft_bench.toml_schema import parse
 from mace_ft_bench.zoo.registry import find_model
@@ -238,10 +241,10 @@ def _refuse_namesakes(specs: list[ModelSpec]) -> None:
 
 
 def dtype_of(model: ModelSpec, item: Property) -> str | None:
-    """Return the dtype of a case: float64 for properties, float32 for timings; None where the model has its own."""
+    """Return the dtype of a case: float64, or float32 for timings and dynamics; None where the model has its own."""
     if model.fixed_dtype:
         return None
-    return "float32" if item.timing else "float64"
+    return "float32" if item.timing or item.single_precision else "float64"
 
 
 class Calculators:
@@ -296,7 +299,22 @@ def _target(task: Task) -> Any:  # noqa: ANN401 - Atoms, or a list of them
         return load_frames(case.frames.dataset, case.frames.split, mirror=options.mirror, download=options.download)
     if case.structure is None:
         raise AssertionError(case.id)  # excluded when the card was read
+    if isinstance(case.structure, DatasetStructure):
+        return _frame(case.structure, options)
     return build(case.structure)
+
+
+def _frame(wanted: DatasetStructure, options: RunOptions) -> Atoms:
+    frames = load_frames(wanted.dataset, wanted.split, mirror=options.mirror, download=options.download)
+    found = [frame for frame in frames if wanted.config_type in {"", frame.info[CONFIG_TYPE]}]
+    if len(found) != 1:
+        known = sorted({frame.info[CONFIG_TYPE] for frame in frames})
+        raise StructureError(
+            f"{len(found)} frames of {wanted.dataset}, split {wanted.split}, are of the configuration type "
+            f'"{wanted.config_type}"; there are {known}.',
+            fix="name one that a single frame has.",
+        )
+    return Atoms(found[0].numbers, found[0].positions, cell=found[0].cell, pbc=found[0].pbc)
 
 
 def _settings(case: Case, item: Property) -> Any:  # noqa: ANN401 - the property's own dataclass
@@ -324,9 +342,10 @@ def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
 
 
 def _input_hash(case: Case) -> list[Any]:
-    if case.frames is not None:
-        files = find_dataset(case.frames.dataset).files
-        return [[file.sha256, file.reader, file.options] for file in files if file.split == case.frames.split]
+    data = case.structure if isinstance(case.structure, DatasetStructure) else case.frames
+    if data is not None:
+        files = find_dataset(data.dataset).files
+        return [[file.sha256, file.reader, file.options] for file in files if file.split == data.split]
     if isinstance(case.structure, FileStructure):
         path = paths.reference_data() / "structures" / case.structure.file
         return [sha256_of(path) if path.is_file() else "missing"]  # building it says what is wrong
@@ -355,6 +374,7 @@ def blank_record(task: Task) -> Record:
         property=task.case.property,
         case_hash=task.case.content_hash(),
         status="ok",
+        mode=task.case.mode,
         provenance=provenance,
     )
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from mace_ft_bench.errors import (
 )
 from mace_ft_bench.results import runner
 from mace_ft_bench.results.case import load_cases
+from mace_ft_bench.results.record import Provenance, Record
 from mace_ft_bench.results.store import RecordStore
 from mace_ft_bench.zoo import registry
 from mace_ft_bench.zoo.card import ModelCard
@@ -203,6 +205,28 @@ def test_report_needs_records(tmp_path):
         error = refusal("report", folder)
         assert isinstance(error, StoreError)
         assert "mfb run" in error.fix
+
+
+@pytest.mark.usefixtures("emt")
+def test_the_mode_is_one_of_three_and_reaches_the_report(tmp_path):
+    arguments = ("run", "--models", "emt", "--cases", "molybdenum/lattice", "--device", "cpu")
+    assert 'did you mean "quick"' in refusal(*arguments, "--mode", "quik").fix
+    assert not (tmp_path / "results").exists()
+    invoke(*arguments, "--mode", "quick")
+    (record,) = RecordStore(tmp_path / "results").all()
+    assert record.mode == ""  # the case has the same settings in all
+    for mode in ("quick", "full"):
+        output("report", "results", "--mode", mode)
+        assert "molybdenum/lattice" in (tmp_path / "results" / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_a_report_is_of_one_mode(tmp_path):
+    store = RecordStore(tmp_path / "out")
+    current = Provenance(property_version=1)
+    old = Record("k", "emt", "lgps/diffusion-1000K", "molecular_dynamics", "h", "error", provenance=current)
+    store.append(replace(old, mode="quick"))
+    assert "records of mode full" in refusal("report", "out", "--mode", "full").message
+    output("report", "out")  # the mode that was run last
 
 
 def test_finetune_refuses_a_malformed_recipe(tmp_path):

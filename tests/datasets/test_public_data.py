@@ -23,9 +23,12 @@ pytestmark = pytest.mark.skipif(not MIRROR, reason=f"{MIRROR_VARIABLE} is not se
 
 FRAMES = {
     "alexandria-random-1k": {"all": 1000},
+    "au2-mgo-optimised": {"test": 4},
     "go-mace": {"test": 100},
+    "graphene-water": {"128": 1, "1038": 1, "372": 1},
     "lgps": {"train": 5021, "test": 400},
     "licl-gaf3-ood": {"test": 1},
+    "mace-nano-domain": {"held-out": 1137, "replay": 1177},
     "mlearn-mo": {"train": 194, "test": 23},
     "mlearn-si": {"train": 214, "test": 25},
     "mptrj-highest-stress-1k": {"all": 1000},

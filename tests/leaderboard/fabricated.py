@@ -124,3 +124,15 @@ DRIFT = {
     "time_ps": [0.0, 0.5, 1.0],
     "total_energy_mev_per_atom": [0.0, 0.05, 0.1],
 }
+DYNAMICS = {
+    "mean_temperature_k": 301.0,
+    "equilibration_ps": 0.5,
+    "time_ps": [0.0, 0.5, 1.0],
+    "temperature_k": [600.0, 310.0, 290.0],
+    "rdf_r_angstrom": [0.5, 1.5, 2.5],
+    "rdf": [0.0, 2.0, 1.0],
+    "profile_height_angstrom": [1.5, 2.5, 3.5],
+    "profile_per_angstrom3": [0.0, 0.1, 0.03],
+    "msd_time_ps": [0.1, 0.2],
+    "msd_angstrom2": {"H": [0.4, 0.8], "O": [0.1, 0.2]},
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import matplotlib as mpl
 import pytest
@@ -16,6 +17,7 @@ from .fabricated import (
     DEFECT,
     DIFFERENCE,
     DRIFT,
+    DYNAMICS,
     ELASTIC,
     EOS,
     FRAMES,
@@ -47,7 +49,16 @@ def measured_against(name, metric, **values):
     return make_case(name, property=name, metrics={metric: Metric("x", "%", 1.0)}, references=(reference,))
 
 
+WATER = {"temperature": 300.0, "rdf": ["O", "H"], "diffusing": "O", "profile": {"species": "O", "above": "C"}}
+
+
+def dynamics_case(**changes):
+    values = {"mean_temperature_k": 300.0, "profile_first_peak_nm": 0.25}
+    return replace(measured_against("molecular_dynamics", "mean_temperature_k", **values), settings=WATER, **changes)
+
+
 EXAMPLES = [
+    (dynamics_case(), DYNAMICS),
     (measured_against("phonons", "highest_percent", thz_at_G=[0.0, 5.0], thz_at_X=[3.0, 4.0]), PHONONS),
     (measured_against("surface", "surface_energy_percent", surface_energy_j_per_m2=2.0), SURFACE),
     (measured_against("point_defect", "formation_energy_ev", formation_energy_ev=3.0), DEFECT),
@@ -129,6 +140,19 @@ def test_frames_without_energies_show_forces():
     assert "<svg" in draw_figure(make_case("frames", property="frame_errors"), {"m": result})
 
 
+def test_dynamics_show_the_profile_else_the_radial_distribution_else_neither():
+    without_profile = DYNAMICS | {"profile_per_angstrom3": [], "profile_height_angstrom": []}
+    without_both = without_profile | {"rdf": [], "rdf_r_angstrom": []}
+    for result, there, absent in (
+        (DYNAMICS, "O density [1/Å³]", "g(r) O–H"),
+        (without_profile, "g(r) O–H", "O density [1/Å³]"),
+        (without_both, "O: displacement² [Å²]", "g(r) O–H"),
+    ):
+        svg = draw_figure(dynamics_case(), {"m": result})
+        assert there in svg
+        assert absent not in svg
+
+
 def test_no_figure_for_unknown_properties_and_without_results():
     assert draw_figure(make_case("one", property="unknown"), {"m": {}}) == ""
     assert draw_figure(gsfe_case(), {}) == ""
@@ -140,7 +164,7 @@ def test_many_models_stay_distinguishable():
 
 
 def test_phonons_show_references_at_every_visit_of_a_point_and_join_names_at_a_break():
-    case, result = EXAMPLES[0]
+    case, result = EXAMPLES[1]
     svg = draw_figure(case, {"m": result})
     words = set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
     assert {"Γ", "X|U"} <= words

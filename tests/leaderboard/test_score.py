@@ -137,6 +137,19 @@ def test_a_stale_record_does_not_hide_a_current_one(cases):
     assert current_records([fresh, old], cases) == ({("m", cases[0].id): fresh}, ())
 
 
+def test_records_of_another_mode_are_neither_current_nor_stale():
+    quick, full = (
+        make_case("one", settings={"points": points}, mode=mode) for points, mode in ((5, "quick"), (9, "full"))
+    )
+    records = [make_record("m", quick, mode="quick"), make_record("m", full, mode="full")]
+    assert current_records(records, [quick]) == ({("m", quick.id): records[0]}, ())
+    assert current_records(records, [full]) == ({("m", full.id): records[1]}, ())
+    standard = replace(full, mode="standard")  # with the same settings: not run again, so it has to count
+    assert current_records(records, [standard]) == ({("m", full.id): records[1]}, ())
+    before = make_record("m", quick, case_hash="before there were modes")
+    assert current_records([before], [quick]) == ({}, (before,))
+
+
 def test_records_of_other_cases_are_left_out(cases):
     assert current_records([make_record("m", make_case("elsewhere"))], cases) == ({}, ())
 

@@ -10,7 +10,7 @@ from mace_ft_bench import paths
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.errors import CardError, UnknownNameError
 from mace_ft_bench.properties.base import all_properties, get_property
-from mace_ft_bench.results.case import load_case, load_cases, select_cases
+from mace_ft_bench.results.case import MODES, DatasetStructure, load_case, load_cases, mode_named, select_cases
 from mace_ft_bench.toml_schema import parse
 
 CASES = load_cases()
@@ -77,9 +77,11 @@ def as_fields(values, fields):
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.id)
 def test_every_case_names_things_that_exist(case):
     item = all_properties()[case.property]
-    parse(case.settings, item.settings, where=case.id)
-    if case.frames:
-        assert case.frames.split in find_dataset(case.frames.dataset).splits
+    for mode in case.runs_in:
+        parse(case.in_mode(mode).settings, item.settings, where=case.id)
+    data = case.frames or (case.structure if isinstance(case.structure, DatasetStructure) else None)
+    if data:
+        assert data.split in find_dataset(data.dataset).splits
     fields = {field.name: field.type for field in dataclasses.fields(item.result)}
     for reference in case.references:
         assert set(as_fields(reference.values, fields)) <= set(fields)
@@ -170,3 +172,62 @@ def test_the_hash_covers_what_determines_the_errors_and_nothing_else(tmp_path, o
     before = load_case(write(tmp_path, GOOD), root=tmp_path).content_hash()
     after = load_case(write(tmp_path, GOOD.replace(old, new, 1)), root=tmp_path).content_hash()
     assert (before != after) is changes
+
+
+def test_cards_without_modes_keep_the_keys_of_their_records():
+    assert CASES["molybdenum/eos"].content_hash() == "0647685f24ac11b6"
+
+
+MODES_OF_A_CARD = """
+settings = { points = 9, strain = 0.1 }
+runs_in = ["quick", "full"]
+TABLES
+[modes.quick.settings]
+points = 5
+"""
+
+
+def with_modes(folder, text=MODES_OF_A_CARD):
+    return load_case(write(folder, text.replace("TABLES", GOOD)), root=folder)
+
+
+def test_a_mode_changes_the_settings_it_names_and_the_hash(tmp_path):
+    case = with_modes(tmp_path)
+    quick, full = case.in_mode("quick"), case.in_mode("full")
+    assert quick.settings == {"points": 5, "strain": 0.1}
+    assert full.settings == {"points": 9, "strain": 0.1}
+    assert (quick.mode, quick.title, full.mode, full.title) == ("quick", "t (quick)", "full", "t (full)")
+    assert quick.content_hash() != full.content_hash() == case.content_hash()
+    assert case.in_mode("standard") is None
+
+
+def test_a_case_without_settings_of_modes_is_the_same_in_all(tmp_path):
+    case = load_case(write(tmp_path, GOOD), root=tmp_path)
+    assert all(case.in_mode(mode) == case for mode in MODES)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('["quick", "full"]', '["full"]', r"runs in \['full'\] and changes \['quick'\]"),
+        ('["quick", "full"]', "[]", r"runs in \[\]"),
+        ('"full"', '"slow"', r"runs_in\.1"),
+        ("modes.quick", "modes.quik", "quik"),
+        ("[modes.quick.settings]", "[modes.quick]", r"modes\.quick\.settings"),
+        ("runs_in", 'mode = "quick"\nruns_in', 'sets "mode"'),
+    ],
+)
+def test_unsound_modes_are_refused(tmp_path, old, new, match):
+    assert old in MODES_OF_A_CARD
+    with pytest.raises(CardError, match=match):
+        with_modes(tmp_path, MODES_OF_A_CARD.replace(old, new))
+
+
+def test_cases_are_selected_by_mode(tmp_path):
+    with_modes(tmp_path)
+    assert [case.mode for case in select_cases(["*"], tmp_path, mode="quick")] == ["quick"]
+    assert [case.mode for case in select_cases(["*"], tmp_path)] == [""]
+    with pytest.raises(UnknownNameError, match="runs in mode standard.*quick, full"):
+        select_cases(["*"], tmp_path, mode="standard")
+    with pytest.raises(UnknownNameError, match='did you mean "quick"'):
+        mode_named("quik")

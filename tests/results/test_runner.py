@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 
 import pytest
+from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 
@@ -27,7 +28,7 @@ from mace_ft_bench.errors import (
 )
 from mace_ft_bench.properties.base import get_property
 from mace_ft_bench.results import runner
-from mace_ft_bench.results.case import FileStructure
+from mace_ft_bench.results.case import DatasetStructure, FileStructure
 from mace_ft_bench.results.runner import RunOptions, model_spec, pending, plan, run
 from mace_ft_bench.results.store import RecordStore
 from mace_ft_bench.toml_schema import StrictTable
@@ -268,6 +269,29 @@ def test_a_missing_structure_file_is_a_record(emt, cases, store):
     case = replace(cases["eos"], structure=FileStructure(builder="file", file="no.xyz"))
     (record,) = run(plan([emt], [case], CPU), store)
     assert (record.status, record.message.split(":")[0]) == ("error", "StructureError")
+
+
+def test_a_structure_of_a_dataset_is_one_frame_of_a_split(emt, cases, store, monkeypatch):
+    copper = Atoms("Cu", cell=[3.6] * 3, pbc=True, info={"config_type": "one", "REF_energy": 7.0})
+    frames = [copper.repeat(2), copper]
+    frames[0].info["config_type"] = "eight"
+    monkeypatch.setattr(runner, "load_frames", lambda name, split, **_: {("mlearn-mo", "test"): frames}[name, split])
+    wanted = DatasetStructure(builder="dataset", dataset="mlearn-mo", split="test", config_type="one")
+    case = replace(cases["eos"], structure=wanted)
+    seen = []
+    item = replace(
+        get_property("eos"), compute=lambda atoms, *_: seen.append(atoms) or Number(0.0), compare=lambda *_: {}
+    )
+    monkeypatch.setattr(runner, "get_property", lambda _name: item)
+    (record,) = run(plan([emt], [case], CPU), store)
+    assert record.status == "ok", record.message
+    assert (len(seen[0]), seen[0].info, seen[0].pbc.all()) == (1, {}, True)
+    for name in ("", "two"):
+        (record,) = run(plan([emt], [replace(case, structure=replace(wanted, config_type=name))], CPU), store)
+        assert record.status == "error"
+        assert "there are ['eight', 'one']" in record.message
+    keys = {key_of(emt, replace(case, structure=replace(wanted, split=split))) for split in ("test", "train")}
+    assert len(keys) == 2
 
 
 def test_a_timing_depends_on_the_machine_and_a_property_does_not(emt, cases, monkeypatch, computing):

@@ -49,6 +49,10 @@ class Extxyz(StressOptions):
     forces_unit: str = "eV/A"
     allow_missing: bool = False
     """Keep frames that lack some of the labels."""
+    unlabelled: bool = False
+    """The frames are structures without any label, to start from; all keys of labels are then ``none``."""
+    pbc: tuple[bool, bool, bool] | None = None
+    """Periodic directions of all frames, for files that leave them out; by default what ASE makes of the file."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,6 +64,9 @@ class Extxyz(StressOptions):
                 "The group of a frame comes from one place.",
                 fix='name a key with config_type_key, or give config_type and config_type_key = "none".',
             )
+        named = [key for key in (self.energy_key, self.forces_key, self.stress_key or NONE) if key != NONE]
+        if self.unlabelled and named:
+            raise CardError(f"The frames are unlabelled and have {named}.", fix='say "none", or unlabelled = false.')
         factor(self.energy_unit, ENERGY_UNITS)
         factor(self.forces_unit, FORCE_UNITS)
 
@@ -84,6 +91,8 @@ class Extxyz(StressOptions):
         return self.config_type or _group(frame, self.config_type_key, where)
 
     def _labelled(self, frame: Atoms, group: str, where: str) -> Atoms:
+        if self.pbc is not None:
+            frame.pbc = self.pbc
         results = frame.calc.results if frame.calc else {}
         info = {key.removesuffix(_HIDDEN): value for key, value in frame.info.items()}
         energy = self._label(info | results, self.energy_key, where)
@@ -102,6 +111,7 @@ class Extxyz(StressOptions):
             ),
             config_type=group,
             where=where,
+            unlabelled=self.unlabelled,
         )
 
     def _label(self, labels: dict[str, Any], key: str, where: str) -> np.ndarray | None:

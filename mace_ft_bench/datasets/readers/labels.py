@@ -36,7 +36,7 @@ class Labels:
     """Stress [eV/Angstrom^3] in ASE's sign and Voigt order, shape (6,)."""
 
 
-def partly_labelled(atoms: Atoms, labels: Labels, *, config_type: str, where: str) -> Atoms:
+def partly_labelled(atoms: Atoms, labels: Labels, *, config_type: str, where: str, unlabelled: bool = False) -> Atoms:
     """Return a frame with the labels there are; a missing label has no key.
 
     Parameters
@@ -49,13 +49,15 @@ def partly_labelled(atoms: Atoms, labels: Labels, *, config_type: str, where: st
         Group of the frame.
     where
         File and frame, for errors.
+    unlabelled
+        Whether a structure without any label is meant.
 
     Raises
     ------
     DataError
-        If there is no label at all, a shape is wrong, or a number is not finite.
+        If there is no label at all and none is not meant, a shape is wrong, or a number is not finite.
     """
-    if labels.energy is None and labels.forces is None and labels.stress is None:
+    if not unlabelled and labels.energy is None and labels.forces is None and labels.stress is None:
         raise DataError(f"{where} has no label.", fix="remove the frame, or name the keys of its labels.")
     try:
         frame = labelled(

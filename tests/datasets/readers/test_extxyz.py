@@ -264,3 +264,18 @@ def test_frames_that_lack_labels_are_kept_only_on_request(tmp_path):
 def test_frames_are_named_in_errors(tmp_path):
     with pytest.raises(DataError, match=r"frames\.xyz, frame 1: A label or position"):
         read_xyz(tmp_path, XYZ + changed("-20.5", "nan"))
+
+
+def test_structures_without_labels_are_read_only_where_that_is_said(tmp_path):
+    bare = {"energy_key": "none", "forces_key": "none"}
+    text = XYZ.replace('pbc="T T T" ', "")
+    with pytest.raises(DataError, match="frame 0 has no label"):
+        read_xyz(tmp_path, text, **bare)
+    (frame,) = read_xyz(tmp_path, text, **bare, unlabelled=True, pbc=[True, True, False])
+    assert frame.info == {"config_type": "Fault/110"}
+    assert set(frame.arrays) == {"numbers", "positions"}
+    assert frame.pbc.tolist() == [True, True, False]
+    stress = {"stress_key": "stress", "stress_unit": "GPa", "stress_sign": "tension"}
+    for labels in ({"energy_key": "dft_energy"}, {"forces_key": "dft_force"}, stress):
+        with pytest.raises(CardError, match="unlabelled and have"):
+            read_xyz(tmp_path, text, **{**bare, **labels}, unlabelled=True)
