@@ -105,6 +105,64 @@ def eos(case: Case, results: Results, styles: Styles) -> str:
     )
 
 
+def phases(case: Case, results: Results, styles: Styles) -> str:
+    """Energy of every phase above the ground state, and the curves of energy against volume behind it."""
+    found = {model: _minima(result) for model, result in results.items()}
+    scored = case.scored_reference
+    known = _minima(_by_phase(scored)) if scored else {}
+    names = _lowest_first(known, *found.values())
+    figure = new_figure(200 + 14 * len(names))
+    rows, curves = figure.subplots(1, 2, width_ratios=(3, 2))
+    tidy(rows, "energy above the ground state [meV/atom]", "")
+    tidy(curves, "volume [Å³/atom]", "energy [meV/atom]")
+    rows.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    lines: dict[str, Line2D] = {}
+    for model, result in reversed(list(results.items())):  # the best model on top
+        _draw_curves(curves, result, styles[model])
+        x, y = zip(*((energy, names.index(name)) for name, (_, energy) in found[model].items()), strict=True)
+        lines[model] = _line(rows, x, y, styles[model])
+        lines[model].set(linestyle="none", markersize=6)
+    lines = {model: lines[model] for model in results}
+    if scored and known:
+        label, options = _curve_look(scored)
+        (lines[label],) = rows.plot(*zip(*((e, names.index(n)) for n, (_, e) in known.items()), strict=True), **options)
+        lines[label].set(markersize=9, zorder=3)
+        curves.plot(*zip(*known.values(), strict=True), markersize=6, zorder=3, **options)
+    legend_above(figure, list(lines.values()), list(lines))
+    each = [f"{m}: {_listed({n: e for n, (_, e) in minima.items()}, 'meV/atom')}" for m, minima in found.items()]
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: energies of the phases, and energy against volume",
+        description=f"Energies above the ground state. {'; '.join(each)}.",
+    )
+
+
+def _by_phase(reference: Reference) -> dict[str, dict[str, Any]]:
+    """Return the tables of a reference, of which it has one entry per phase, as a result has them."""
+    fields = ("volume_angstrom3_per_atom", "energy_mev_per_atom")
+    values = reference.values
+    return {f: {n.removeprefix(f"{f}_"): v for n, v in values.items() if n.startswith(f"{f}_")} for f in fields}
+
+
+def _minima(tables: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return volume and energy of the phases of which both are known; the ground state is the zero."""
+    volumes, energies = tables["volume_angstrom3_per_atom"], tables["energy_mev_per_atom"]
+    return {n: (volumes[n], energies[n]) for n in energies if n in volumes and n != "ground"}
+
+
+def _lowest_first(*sources: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return the names of all phases by the energy in the first source that has them."""
+    energies = {name: energy for source in reversed(sources) for name, (_, energy) in source.items()}
+    return sorted(energies, key=energies.__getitem__)
+
+
+def _draw_curves(axes: Axes, result: Mapping[str, Any], style: Style) -> None:
+    for name, volumes in result["curve_angstrom3_per_atom"].items():
+        energies = result["curve_mev_per_atom"][name]
+        axes.plot(volumes, energies, color=style.colour, linestyle=style.dashes, linewidth=1.2)
+
+
 def throughput(case: Case, results: Results, styles: Styles) -> str:
     """Time per step against the number of atoms, both logarithmic."""
     figure = new_figure(280)
@@ -380,6 +438,7 @@ FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
         "frame_errors": parity,
         "gsfe": gsfe,
         "nve_drift": nve_drift,
+        "phases": phases,
         "phonons": phonons,
         "point_defect": bars,
         "surface": bars,

@@ -124,3 +124,17 @@ DRIFT = {
     "time_ps": [0.0, 0.5, 1.0],
     "total_energy_mev_per_atom": [0.0, 0.05, 0.1],
 }
+PHASES = {
+    "energy_mev_per_atom": {"ground": 0.0, "bcc": 40.0, "simple_hexagonal": 60.0},
+    "volume_angstrom3_per_atom": {"ground": 20.0, "bcc": 18.0, "simple_hexagonal": 17.5},
+    "curve_angstrom3_per_atom": {
+        "ground": [18.0, 20.0, 22.0],
+        "bcc": [16.0, 18.0, 20.0],
+        "simple_hexagonal": [15.5, 17.5, 19.5],
+    },
+    "curve_mev_per_atom": {
+        "ground": [50.0, 0.0, 50.0],
+        "bcc": [90.0, 40.0, 90.0],
+        "simple_hexagonal": [110.0, 60.0, 110.0],
+    },
+}

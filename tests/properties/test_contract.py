@@ -17,6 +17,7 @@ from mace_ft_bench.toml_schema import StrictTable, parse
 FAST = {
     "relaxation": {},
     "eos": {"points": 5},
+    "phases": {"phases": {"bcc": 1.0}, "points": 5},
     "elastic": {},
     "gsfe": {"slip_vector": [1, 0, 0], "points": 3},
     "throughput": {"repeats": [1], "samples": 1},
