@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, cycle
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ def draw_figure(case: Case, results: Results, styles: Styles | None = None) -> s
 
 def gsfe(case: Case, results: Results, styles: Styles) -> str:
     """Stacking fault energy against displacement, DFT as open circles."""
-    figure = new_figure(290)
+    figure = new_figure(290 + 10 * len(published_models(case)))
     axes = figure.subplots()
     tidy(axes, "displacement / slip vector", "stacking fault energy [J/m²]")
     lines = {
@@ -107,29 +107,21 @@ def eos(case: Case, results: Results, styles: Styles) -> str:
 
 def phases(case: Case, results: Results, styles: Styles) -> str:
     """Energy of every phase above the ground state, and the curves of energy against volume behind it."""
-    found = {model: _minima(result) for model, result in results.items()}
+    energies = {model: _but_ground(result["energy_mev_per_atom"]) for model, result in results.items()}
     scored = case.scored_reference
-    known = _minima(_by_phase(scored)) if scored else {}
-    names = _lowest_first(known, *found.values())
-    figure = new_figure(200 + 14 * len(names))
+    known, volumes = (_by_name(scored, field) for field in ("energy_mev_per_atom", "volume_angstrom3_per_atom"))
+    figure = new_figure(200 + 14 * len(_lowest_first(known, *energies.values())))
     rows, curves = figure.subplots(1, 2, width_ratios=(3, 2))
     tidy(rows, "energy above the ground state [meV/atom]", "")
     tidy(curves, "volume [Å³/atom]", "energy [meV/atom]")
-    rows.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    lines: dict[str, Line2D] = {}
+    lines = _dot_rows(rows, case, energies, known, styles)
     for model, result in reversed(list(results.items())):  # the best model on top
         _draw_curves(curves, result, styles[model])
-        x, y = zip(*((energy, names.index(name)) for name, (_, energy) in found[model].items()), strict=True)
-        lines[model] = _line(rows, x, y, styles[model])
-        lines[model].set(linestyle="none", markersize=6)
-    lines = {model: lines[model] for model in results}
-    if scored and known:
-        label, options = _curve_look(scored)
-        (lines[label],) = rows.plot(*zip(*((e, names.index(n)) for n, (_, e) in known.items()), strict=True), **options)
-        lines[label].set(markersize=9, zorder=3)
-        curves.plot(*zip(*known.values(), strict=True), markersize=6, zorder=3, **options)
+    places = [(volumes[name], energy) for name, energy in known.items() if name in volumes]
+    if scored and places:
+        curves.plot(*zip(*places, strict=True), markersize=6, zorder=3, **_curve_look(scored)[1])
     legend_above(figure, list(lines.values()), list(lines))
-    each = [f"{m}: {_listed({n: e for n, (_, e) in minima.items()}, 'meV/atom')}" for m, minima in found.items()]
+    each = [f"{model}: {_listed(values, 'meV/atom')}" for model, values in energies.items()]
     return to_svg(
         figure,
         name=case.id,
@@ -138,23 +130,63 @@ def phases(case: Case, results: Results, styles: Styles) -> str:
     )
 
 
-def _by_phase(reference: Reference) -> dict[str, dict[str, Any]]:
-    """Return the tables of a reference, of which it has one entry per phase, as a result has them."""
-    fields = ("volume_angstrom3_per_atom", "energy_mev_per_atom")
-    values = reference.values
-    return {f: {n.removeprefix(f"{f}_"): v for n, v in values.items() if n.startswith(f"{f}_")} for f in fields}
+def formation_energies(case: Case, results: Results, styles: Styles) -> str:
+    """Draw the formation energy of every defect."""
+    energies = {model: result["formation_energy_ev"] for model, result in results.items()}
+    known = _by_name(case.scored_reference, "formation_energy_ev")
+    figure = new_figure(130 + 18 * len(_lowest_first(known, *energies.values())))
+    axes = figure.subplots()
+    tidy(axes, "formation energy [eV]", "")
+    lines = _dot_rows(axes, case, energies, known, styles)
+    legend_above(figure, list(lines.values()), list(lines))
+    each = [f"{model}: {_listed(values, 'eV')}" for model, values in energies.items()]
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: formation energies by model and reference",
+        description=f"{'; '.join(each)}.",
+    )
 
 
-def _minima(tables: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return volume and energy of the phases of which both are known; the ground state is the zero."""
-    volumes, energies = tables["volume_angstrom3_per_atom"], tables["energy_mev_per_atom"]
-    return {n: (volumes[n], energies[n]) for n in energies if n in volumes and n != "ground"}
+def _dot_rows(
+    axes: Axes, case: Case, values: Mapping[str, Mapping[str, float]], known: Mapping[str, float], styles: Styles
+) -> dict[str, Line2D]:
+    """Draw a row per name, the lowest at the bottom: a dot per model, an open circle of the scored reference."""
+    names = _lowest_first(known, *values.values())
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    lines: dict[str, Line2D] = {}
+    for model, found in reversed(list(values.items())):  # the best model on top
+        lines[model] = _line(axes, list(found.values()), [names.index(name) for name in found], styles[model])
+        lines[model].set(linestyle="none", markersize=6)
+    lines = {model: lines[model] for model in values}
+    if case.scored_reference and known:
+        label, options = _curve_look(case.scored_reference)
+        heights = [names.index(name) for name in known]
+        (lines[label],) = axes.plot(list(known.values()), heights, markersize=9, zorder=3, **options)
+    return lines
 
 
-def _lowest_first(*sources: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Return the names of all phases by the energy in the first source that has them."""
-    energies = {name: energy for source in reversed(sources) for name, (_, energy) in source.items()}
-    return sorted(energies, key=energies.__getitem__)
+def _by_name(reference: Reference | None, field: str) -> dict[str, float]:
+    """Return the entries ``<field>_<name>`` of a reference by name."""
+    values = reference.values.items() if reference else ()
+    return _but_ground(
+        {
+            name.removeprefix(f"{field}_"): value
+            for name, value in values
+            if name.startswith(f"{field}_") and isinstance(value, float)
+        }
+    )
+
+
+def _but_ground(table: Mapping[str, float]) -> dict[str, float]:
+    """Leave out the ground state, which is the zero of the others."""
+    return {name: value for name, value in table.items() if name != "ground"}
+
+
+def _lowest_first(*sources: Mapping[str, float]) -> list[str]:
+    """Return the names of all sources by the value in the first that has them."""
+    values = {name: value for source in reversed(sources) for name, value in source.items()}
+    return sorted(values, key=values.__getitem__)
 
 
 def _draw_curves(axes: Axes, result: Mapping[str, Any], style: Style) -> None:
@@ -408,12 +440,15 @@ def _line(axes: Axes, x: Any, y: Any, style: Style) -> Line2D:  # noqa: ANN401 -
 
 
 def _reference_curves(axes: Axes, case: Case, name: str) -> dict[str, Line2D]:
-    """Curves of references over equally spaced displacements from 0 to 1; published models in grey."""
+    """Curves of references over equally spaced displacements from 0 to 1; published models in grey, by marker."""
     lines = {}
+    markers = cycle("x+1234")
     for reference in case.references:
         curve = reference.values.get(name)
         if isinstance(curve, list):
             label, options = _curve_look(reference)
+            if reference.kind == "published_model":
+                options |= {"marker": next(markers)}
             (lines[label],) = axes.plot(np.linspace(0, 1, len(curve)), curve, markersize=7, zorder=3, **options)
     return lines
 
@@ -435,6 +470,7 @@ FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
         "elastic": bars,
         "energy_difference": bars,
         "eos": eos,
+        "formation_energy": formation_energies,
         "frame_errors": parity,
         "gsfe": gsfe,
         "nve_drift": nve_drift,

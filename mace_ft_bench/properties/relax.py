@@ -7,6 +7,7 @@ for a line search (BFGSLineSearch stalls above 1e-4 eV/Angstrom with CHGNet), an
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -196,8 +197,11 @@ def _relax(atoms: Atoms, calc: Calculator, settings: Settings) -> tuple[Atoms, i
         target = FrechetCellFilter(moving, mask=list(settings.mask), constant_volume=settings.constant_volume)
     optimiser = LBFGS(target, logfile=None)  # type: ignore[arg-type]  # ASE's annotation forgets None
     converged = False
-    for converged in optimiser.irun(fmax=settings.fmax, steps=settings.max_steps):  # noqa: B007 - the last one counts
-        _check_intact(moving, atoms)
+    with warnings.catch_warnings():
+        # Of the logarithm of the deformation, where scipy finds an error of 1e-12: far below any convergence here.
+        warnings.filterwarnings("ignore", message="logm result may be inaccurate", category=RuntimeWarning)
+        for converged in optimiser.irun(fmax=settings.fmax, steps=settings.max_steps):  # noqa: B007 - the last counts
+            _check_intact(moving, atoms)
     final = evaluated(moving, calc)
     if not converged:
         raise UnconvergedError(_describe_unconverged(final, optimiser.nsteps), fix="raise max_steps or fmax.")

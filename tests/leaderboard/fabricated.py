@@ -138,3 +138,8 @@ PHASES = {
         "simple_hexagonal": [110.0, 60.0, 110.0],
     },
 }
+FORMATION = {
+    "formation_energy_ev": {"XT": 5.0, "TT": 7.0},
+    "unrelaxed_ev": {"XT": 6.0, "TT": 8.0},
+    "largest_displacement_angstrom": {"XT": 0.1, "TT": 0.2},
+}

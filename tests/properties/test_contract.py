@@ -35,8 +35,9 @@ FAST = {
     },
     "nve_drift": {"steps": 5},
     "energy_difference": {"of": "shaken", "minus": "perfect"},
+    "formation_energy": {"of": ["shaken"], "crystal": {"element": "Cu", "lattice": "fcc", "a": 3.6}},
 }
-OF_FRAMES = {"frame_errors", "energy_difference"}
+OF_FRAMES = {"frame_errors", "energy_difference", "formation_energy"}
 CASES = load_cases()
 
 
