@@ -472,6 +472,7 @@ FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
         "eos": eos,
         "formation_energy": formation_energies,
         "frame_errors": parity,
+        "grain_boundary": bars,
         "gsfe": gsfe,
         "nve_drift": nve_drift,
         "phases": phases,

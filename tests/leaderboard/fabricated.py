@@ -143,3 +143,4 @@ FORMATION = {
     "unrelaxed_ev": {"XT": 6.0, "TT": 8.0},
     "largest_displacement_angstrom": {"XT": 0.1, "TT": 0.2},
 }
+BOUNDARY = {"boundary_energy_j_per_m2": 0.9, "unrelaxed_j_per_m2": 1.1, "atoms": 48}

@@ -13,6 +13,7 @@ from mace_ft_bench.leaderboard.svg import model_styles
 from mace_ft_bench.results.case import Case, Metric, Reference
 
 from .fabricated import (
+    BOUNDARY,
     DEFECT,
     DIFFERENCE,
     DRIFT,
@@ -62,6 +63,7 @@ EXAMPLES = [
         PHASES,
     ),
     (measured_against("surface", "surface_energy_percent", surface_energy_j_per_m2=2.0), SURFACE),
+    (measured_against("grain_boundary", "boundary_energy_percent", boundary_energy_j_per_m2=1.0), BOUNDARY),
     (measured_against("point_defect", "formation_energy_ev", formation_energy_ev=3.0), DEFECT),
     (measured_against("energy_difference", "difference_ev", difference_ev=0.9), DIFFERENCE),
     (measured_against("formation_energy", "formation_rms_ev", formation_energy_ev_XT=5.5), FORMATION),

@@ -24,6 +24,7 @@ FAST = {
     "frame_errors": {},
     "phonons": {"supercell_length": 5.0, "mesh_length": 15.0, "points": 50},
     "surface": {"miller": [1, 0, 0], "thickness": 5.0},
+    "grain_boundary": {},
     "point_defect": {"repeat": [2, 2, 2], "remove": [[0.0, 0.0, 0.0]]},
     "vacancy_migration": {
         "repeat": [2, 2, 2],
