@@ -6,6 +6,7 @@ A property without an entry in :data:`FIGURES` simply has no figure.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mace_ft_bench.results.case import Case, Reference
+
+_PANELS = 4
+"""Most panels side by side."""
+_DEEPEST = 15.0
+"""Depth [eV] of a well beyond which it is none: no two atoms bind as strongly."""
 
 Results = Mapping[str, Mapping[str, Any]]
 FigureFunction = Callable[["Case", Results, Styles], str]
@@ -195,6 +201,44 @@ def _draw_curves(axes: Axes, result: Mapping[str, Any], style: Style) -> None:
         axes.plot(volumes, energies, color=style.colour, linestyle=style.dashes, linewidth=1.2)
 
 
+def diatomics(case: Case, results: Results, styles: Styles) -> str:
+    """Energy against distance, a panel per pair."""
+    pairs = list(dict.fromkeys(chain.from_iterable(result["energy_ev"] for result in results.values())))
+    columns = min(len(pairs), _PANELS)
+    rows = math.ceil(len(pairs) / columns)
+    figure = new_figure(110 + (200 if rows == 1 else 120 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    lines: dict[str, Line2D] = {}
+    for axes, pair in zip(panels, pairs, strict=False):
+        for model, result in reversed(list(results.items())):  # the best model on top
+            if pair in result["energy_ev"]:
+                look: dict[str, Any] = {"color": styles[model].colour, "linestyle": styles[model].dashes}
+                curve = (result["distance_angstrom"][pair], result["energy_ev"][pair])
+                (lines[model],) = axes.plot(*curve, linewidth=1.4, **look)
+        tidy(axes, "", "")
+        axes.set_title(pair, loc="left", fontsize=9.5, color=INK)
+        axes.set_ylim(_around_the_minimum([result["energy_ev"].get(pair, (0.0,)) for result in results.values()]))
+    for axes in panels[len(pairs) :]:
+        axes.set_axis_off()
+    figure.supxlabel("distance [Å]", fontsize=10, color=INK)
+    figure.supylabel("energy [eV]", fontsize=10, color=INK)
+    lines = {model: lines[model] for model in results}
+    legend_above(figure, list(lines.values()), list(lines))
+    flips = {model: result["flips_per_pair"] for model, result in results.items()}
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: energy against distance",
+        description=f"Extra sign changes of the force: {_listed(flips, 'per pair')}.",
+    )
+
+
+def _around_the_minimum(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return limits that show the wells; the repulsion leaves the panel, and so does what falls far below it."""
+    well = max(1.0, min(_DEEPEST, *(-min(curve) for curve in curves)))
+    return -1.2 * well, 1.2 * well
+
+
 def throughput(case: Case, results: Results, styles: Styles) -> str:
     """Time per step against the number of atoms, both logarithmic."""
     figure = new_figure(280)
@@ -295,7 +339,8 @@ def _names(result: Mapping[str, Any]) -> list[str]:
 def _along(first: Mapping[str, Any], result: Mapping[str, Any]) -> np.ndarray:
     """Return places of the q-points of a result, its special points at those of the first, from 0 to 1."""
     own, target = (np.array([place for place, _ in item["path_labels"]]) for item in (result, first))
-    return np.interp(result["path_distance"], own, target / target[-1])
+    places: np.ndarray = np.interp(result["path_distance"], own, target / target[-1])
+    return places
 
 
 def _special_points(axes: Axes, result: Mapping[str, Any]) -> list[tuple[float, str]]:
@@ -467,6 +512,7 @@ def _listed(values: Mapping[str, Any], unit: str) -> str:
 
 FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
     {
+        "diatomics": diatomics,
         "elastic": bars,
         "energy_difference": bars,
         "eos": eos,

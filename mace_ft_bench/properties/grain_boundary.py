@@ -116,7 +116,7 @@ def _area(atoms: Atoms) -> float:
 
 def _along_z(atoms: Atoms) -> Atoms:
     """Return a copy whose first vector lies along x and whose third is normal to the first two, along z."""
-    turned = atoms.copy()
+    turned: Atoms = atoms.copy()
     turned.calc = None
     normal = np.cross(atoms.cell[0], atoms.cell[1])
     axes = np.array([atoms.cell[0], np.cross(normal, atoms.cell[0]), normal])

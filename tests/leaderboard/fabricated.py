@@ -144,3 +144,10 @@ FORMATION = {
     "largest_displacement_angstrom": {"XT": 0.1, "TT": 0.2},
 }
 BOUNDARY = {"boundary_energy_j_per_m2": 0.9, "unrelaxed_j_per_m2": 1.1, "atoms": 48}
+PAIRS = {
+    "flips_per_pair": 0.5,
+    "core_percent": 0.0,
+    "tortuosity": 0.1,
+    "distance_angstrom": {"Li-Li": [1.0, 2.0, 3.0], "Li-S": [1.0, 2.0, 3.0]},
+    "energy_ev": {"Li-Li": [50.0, -1.0, 0.0], "Li-S": [40.0, -3.0, 0.0]},
+}

@@ -35,6 +35,7 @@ FAST = {
         "fmax_ends": 0.05,
     },
     "nve_drift": {"steps": 5},
+    "diatomics": {"points": 20},
     "energy_difference": {"of": "shaken", "minus": "perfect"},
     "formation_energy": {"of": ["shaken"], "crystal": {"element": "Cu", "lattice": "fcc", "a": 3.6}},
 }
