@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from mace_ft_bench.results.case import Case, Metric, Reference
     from mace_ft_bench.results.record import Record
 
-RowKind = Literal["DFT", "experiment", "measured", "published"]
+RowKind = Literal["DFT", "experiment", "exact", "measured", "published"]
 
-_ROW_KINDS: Mapping[str, RowKind] = {"dft": "DFT", "experiment": "experiment", "published_model": "published"}
+_ROW_KINDS: Mapping[str, RowKind] = {
+    "dft": "DFT",
+    "experiment": "experiment",
+    "exact": "exact",
+    "published_model": "published",
+}
 
 ModelInfo = Mapping[str, Mapping[str, str]]
 """Facts by model: ``functional`` (level of theory of the labels), ``licence``, ``parameters``, ``description``."""

@@ -6,10 +6,11 @@ A property without an entry in :data:`FIGURES` simply has no figure.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, cycle
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 
     from mace_ft_bench.results.case import Case, Reference
 
+_PANELS = 4
+"""Most panels side by side."""
+_DEEPEST = 15.0
+"""Depth [eV] of a well beyond which it is none: no two atoms bind as strongly."""
+
 Results = Mapping[str, Mapping[str, Any]]
 FigureFunction = Callable[["Case", Results, Styles], str]
 
@@ -63,7 +69,7 @@ def draw_figure(case: Case, results: Results, styles: Styles | None = None) -> s
 
 def gsfe(case: Case, results: Results, styles: Styles) -> str:
     """Stacking fault energy against displacement, DFT as open circles."""
-    figure = new_figure(290)
+    figure = new_figure(290 + 10 * len(published_models(case)))
     axes = figure.subplots()
     tidy(axes, "displacement / slip vector", "stacking fault energy [J/m²]")
     lines = {
@@ -103,6 +109,134 @@ def eos(case: Case, results: Results, styles: Styles) -> str:
         title=f"{case.title}: energy against volume",
         description=f"Equilibrium volumes: {_listed(volumes, 'Å³/atom')}.",
     )
+
+
+def phases(case: Case, results: Results, styles: Styles) -> str:
+    """Energy of every phase above the ground state, and the curves of energy against volume behind it."""
+    energies = {model: _but_ground(result["energy_mev_per_atom"]) for model, result in results.items()}
+    scored = case.scored_reference
+    known, volumes = (_by_name(scored, field) for field in ("energy_mev_per_atom", "volume_angstrom3_per_atom"))
+    figure = new_figure(200 + 14 * len(_lowest_first(known, *energies.values())))
+    rows, curves = figure.subplots(1, 2, width_ratios=(3, 2))
+    tidy(rows, "energy above the ground state [meV/atom]", "")
+    tidy(curves, "volume [Å³/atom]", "energy [meV/atom]")
+    lines = _dot_rows(rows, case, energies, known, styles)
+    for model, result in reversed(list(results.items())):  # the best model on top
+        _draw_curves(curves, result, styles[model])
+    places = [(volumes[name], energy) for name, energy in known.items() if name in volumes]
+    if scored and places:
+        curves.plot(*zip(*places, strict=True), markersize=6, zorder=3, **_curve_look(scored)[1])
+    legend_above(figure, list(lines.values()), list(lines))
+    each = [f"{model}: {_listed(values, 'meV/atom')}" for model, values in energies.items()]
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: energies of the phases, and energy against volume",
+        description=f"Energies above the ground state. {'; '.join(each)}.",
+    )
+
+
+def formation_energies(case: Case, results: Results, styles: Styles) -> str:
+    """Draw the formation energy of every defect."""
+    energies = {model: result["formation_energy_ev"] for model, result in results.items()}
+    known = _by_name(case.scored_reference, "formation_energy_ev")
+    figure = new_figure(130 + 18 * len(_lowest_first(known, *energies.values())))
+    axes = figure.subplots()
+    tidy(axes, "formation energy [eV]", "")
+    lines = _dot_rows(axes, case, energies, known, styles)
+    legend_above(figure, list(lines.values()), list(lines))
+    each = [f"{model}: {_listed(values, 'eV')}" for model, values in energies.items()]
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: formation energies by model and reference",
+        description=f"{'; '.join(each)}.",
+    )
+
+
+def _dot_rows(
+    axes: Axes, case: Case, values: Mapping[str, Mapping[str, float]], known: Mapping[str, float], styles: Styles
+) -> dict[str, Line2D]:
+    """Draw a row per name, the lowest at the bottom: a dot per model, an open circle of the scored reference."""
+    names = _lowest_first(known, *values.values())
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    lines: dict[str, Line2D] = {}
+    for model, found in reversed(list(values.items())):  # the best model on top
+        lines[model] = _line(axes, list(found.values()), [names.index(name) for name in found], styles[model])
+        lines[model].set(linestyle="none", markersize=6)
+    lines = {model: lines[model] for model in values}
+    if case.scored_reference and known:
+        label, options = _curve_look(case.scored_reference)
+        heights = [names.index(name) for name in known]
+        (lines[label],) = axes.plot(list(known.values()), heights, markersize=9, zorder=3, **options)
+    return lines
+
+
+def _by_name(reference: Reference | None, field: str) -> dict[str, float]:
+    """Return the entries ``<field>_<name>`` of a reference by name."""
+    values = reference.values.items() if reference else ()
+    return _but_ground(
+        {
+            name.removeprefix(f"{field}_"): value
+            for name, value in values
+            if name.startswith(f"{field}_") and isinstance(value, float)
+        }
+    )
+
+
+def _but_ground(table: Mapping[str, float]) -> dict[str, float]:
+    """Leave out the ground state, which is the zero of the others."""
+    return {name: value for name, value in table.items() if name != "ground"}
+
+
+def _lowest_first(*sources: Mapping[str, float]) -> list[str]:
+    """Return the names of all sources by the value in the first that has them."""
+    values = {name: value for source in reversed(sources) for name, value in source.items()}
+    return sorted(values, key=values.__getitem__)
+
+
+def _draw_curves(axes: Axes, result: Mapping[str, Any], style: Style) -> None:
+    for name, volumes in result["curve_angstrom3_per_atom"].items():
+        energies = result["curve_mev_per_atom"][name]
+        axes.plot(volumes, energies, color=style.colour, linestyle=style.dashes, linewidth=1.2)
+
+
+def diatomics(case: Case, results: Results, styles: Styles) -> str:
+    """Energy against distance, a panel per pair."""
+    pairs = list(dict.fromkeys(chain.from_iterable(result["energy_ev"] for result in results.values())))
+    columns = min(len(pairs), _PANELS)
+    rows = math.ceil(len(pairs) / columns)
+    figure = new_figure(110 + (200 if rows == 1 else 120 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    lines: dict[str, Line2D] = {}
+    for axes, pair in zip(panels, pairs, strict=False):
+        for model, result in reversed(list(results.items())):  # the best model on top
+            if pair in result["energy_ev"]:
+                look: dict[str, Any] = {"color": styles[model].colour, "linestyle": styles[model].dashes}
+                curve = (result["distance_angstrom"][pair], result["energy_ev"][pair])
+                (lines[model],) = axes.plot(*curve, linewidth=1.4, **look)
+        tidy(axes, "", "")
+        axes.set_title(pair, loc="left", fontsize=9.5, color=INK)
+        axes.set_ylim(_around_the_minimum([result["energy_ev"].get(pair, (0.0,)) for result in results.values()]))
+    for axes in panels[len(pairs) :]:
+        axes.set_axis_off()
+    figure.supxlabel("distance [Å]", fontsize=10, color=INK)
+    figure.supylabel("energy [eV]", fontsize=10, color=INK)
+    lines = {model: lines[model] for model in results}
+    legend_above(figure, list(lines.values()), list(lines))
+    flips = {model: result["flips_per_pair"] for model, result in results.items()}
+    return to_svg(
+        figure,
+        name=case.id,
+        title=f"{case.title}: energy against distance",
+        description=f"Extra sign changes of the force: {_listed(flips, 'per pair')}.",
+    )
+
+
+def _around_the_minimum(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return limits that show the wells; the repulsion leaves the panel, and so does what falls far below it."""
+    well = max(1.0, min(_DEEPEST, *(-min(curve) for curve in curves)))
+    return -1.2 * well, 1.2 * well
 
 
 def throughput(case: Case, results: Results, styles: Styles) -> str:
@@ -407,12 +541,15 @@ def _line(axes: Axes, x: Any, y: Any, style: Style) -> Line2D:  # noqa: ANN401 -
 
 
 def _reference_curves(axes: Axes, case: Case, name: str) -> dict[str, Line2D]:
-    """Curves of references over equally spaced displacements from 0 to 1; published models in grey."""
+    """Curves of references over equally spaced displacements from 0 to 1; published models in grey, by marker."""
     lines = {}
+    markers = cycle("x+1234")
     for reference in case.references:
         curve = reference.values.get(name)
         if isinstance(curve, list):
             label, options = _curve_look(reference)
+            if reference.kind == "published_model":
+                options |= {"marker": next(markers)}
             (lines[label],) = axes.plot(np.linspace(0, 1, len(curve)), curve, markersize=7, zorder=3, **options)
     return lines
 
@@ -431,13 +568,17 @@ def _listed(values: Mapping[str, Any], unit: str) -> str:
 
 FIGURES: Mapping[str, FigureFunction] = MappingProxyType(
     {
+        "diatomics": diatomics,
         "elastic": bars,
         "energy_difference": bars,
         "eos": eos,
+        "formation_energy": formation_energies,
         "frame_errors": parity,
+        "grain_boundary": bars,
         "gsfe": gsfe,
         "molecular_dynamics": molecular_dynamics,
         "nve_drift": nve_drift,
+        "phases": phases,
         "phonons": phonons,
         "point_defect": bars,
         "surface": bars,

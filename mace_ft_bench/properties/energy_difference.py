@@ -14,6 +14,7 @@ import numpy as np
 from mace_ft_bench.errors import StructureError
 from mace_ft_bench.properties.base import Property, evaluate
 from mace_ft_bench.properties.checks import require, require_finite, require_positive
+from mace_ft_bench.properties.frame_selection import only
 from mace_ft_bench.properties.relax import FMAX, MAX_STEPS, relaxed
 from mace_ft_bench.toml_schema import StrictTable
 
@@ -75,7 +76,7 @@ def compute(frames: Sequence[Atoms], calc: Calculator, settings: Settings) -> Re
     UnconvergedError, UnstableError
         If a relaxation fails, or an energy is not finite.
     """
-    pair = [_only(frames, name) for name in (settings.of, settings.minus)]
+    pair = [only(frames, name) for name in (settings.of, settings.minus)]
     formulas = [frame.get_chemical_formula(mode="hill") for frame in pair]
     if formulas[0] != formulas[1]:
         raise StructureError(
@@ -91,17 +92,6 @@ def compute(frames: Sequence[Atoms], calc: Calculator, settings: Settings) -> Re
         atoms=len(pair[0]),
         largest_force_ev_per_angstrom=max(float(np.linalg.norm(item.forces, axis=1).max()) for item in results),
     )
-
-
-def _only(frames: Sequence[Atoms], config_type: str) -> Atoms:
-    found = [frame for frame in frames if frame.info.get("config_type") == config_type]
-    if len(found) != 1:
-        known = sorted({str(frame.info.get("config_type")) for frame in frames})
-        raise StructureError(
-            f'{len(found)} frames have the configuration type "{config_type}"; there are {known}.',
-            fix="name one that a single frame has.",
-        )
-    return found[0]
 
 
 def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:

@@ -43,6 +43,8 @@ class Settings(StrictTable):
     """Whether positions and cell are relaxed first. Volumes then scale the relaxed cell isotropically."""
     internal: bool = False
     """Whether positions are relaxed at every volume; needed only where symmetry leaves them free."""
+    shape: bool = False
+    """Whether the shape of the cell, such as c/a, is relaxed at every volume as well, together with the positions."""
     fmax: float = FMAX
     """Convergence of every relaxation [eV/Angstrom], as in the property ``relaxation``."""
     max_steps: int = MAX_STEPS
@@ -156,10 +158,11 @@ def _scaled(atoms: Atoms, scale: float) -> Atoms:
 
 
 def _energies(frames: list[Atoms], calc: Calculator, settings: Settings) -> list[float]:
-    if not settings.internal:
+    if not (settings.internal or settings.shape):
         return [item.energy for item in evaluate(calc, frames, stress=False)]
-    final = [relaxed(frame, calc, cell=False, fmax=settings.fmax, max_steps=settings.max_steps) for frame in frames]
-    return [float(frame.get_potential_energy()) for frame in final]
+    how: dict[str, Any] = {"fmax": settings.fmax, "max_steps": settings.max_steps}
+    how |= {"cell": settings.shape, "constant_volume": settings.shape}
+    return [float(relaxed(frame, calc, **how).get_potential_energy()) for frame in frames]
 
 
 def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:

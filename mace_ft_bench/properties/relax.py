@@ -7,6 +7,7 @@ for a line search (BFGSLineSearch stalls above 1e-4 eV/Angstrom with CHGNet), an
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -54,10 +55,14 @@ class Settings(StrictTable):
     """Whether the cell is relaxed as well."""
     mask: StrainMask = ALL_STRAINS
     """Strain components (xx, yy, zz, yz, xz, xy) that are free if the cell is relaxed."""
+    constant_volume: bool = False
+    """Whether a relaxing cell keeps its volume and changes its shape only."""
 
     def __post_init__(self) -> None:
         require_positive(self, "fmax", "max_steps")
         require(any(self.mask) or not self.cell, "mask frees no strain.", fix="set cell = false instead.")
+        idle = self.constant_volume and not self.cell
+        require(not idle, "constant_volume does nothing where cell = false.", fix="set one of them.")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ def relaxed(  # noqa: PLR0913 - each keyword is one physical choice
     fmax: float = FMAX,
     max_steps: int = MAX_STEPS,
     mask: StrainMask = ALL_STRAINS,
+    constant_volume: bool = False,
 ) -> Atoms:
     """Return a relaxed copy that carries its energy, forces and stress.
 
@@ -102,6 +108,8 @@ def relaxed(  # noqa: PLR0913 - each keyword is one physical choice
         Limit on the number of steps.
     mask
         Free strain components in Voigt order (xx, yy, zz, yz, xz, xy).
+    constant_volume
+        Whether a relaxing cell keeps its volume.
 
     Returns
     -------
@@ -117,7 +125,8 @@ def relaxed(  # noqa: PLR0913 - each keyword is one physical choice
     StructureError
         If ``cell`` is asked for and there are fewer than three cell vectors.
     """
-    return _relax(atoms, calc, Settings(fmax=fmax, max_steps=max_steps, cell=cell, mask=mask))[0]
+    settings = Settings(fmax=fmax, max_steps=max_steps, cell=cell, mask=mask, constant_volume=constant_volume)
+    return _relax(atoms, calc, settings)[0]
 
 
 def relaxed_from_rattled(
@@ -183,11 +192,16 @@ def _relax(atoms: Atoms, calc: Calculator, settings: Settings) -> tuple[Atoms, i
         )
     moving = atoms.copy()
     moving.calc = calc
-    target: Any = FrechetCellFilter(moving, mask=list(settings.mask)) if settings.cell else moving
+    target: Any = moving
+    if settings.cell:
+        target = FrechetCellFilter(moving, mask=list(settings.mask), constant_volume=settings.constant_volume)
     optimiser = LBFGS(target, logfile=None)  # type: ignore[arg-type]  # ASE's annotation forgets None
     converged = False
-    for converged in optimiser.irun(fmax=settings.fmax, steps=settings.max_steps):  # noqa: B007 - the last one counts
-        _check_intact(moving, atoms)
+    with warnings.catch_warnings():
+        # Of the logarithm of the deformation, where scipy finds an error of 1e-12: far below any convergence here.
+        warnings.filterwarnings("ignore", message="logm result may be inaccurate", category=RuntimeWarning)
+        for converged in optimiser.irun(fmax=settings.fmax, steps=settings.max_steps):  # noqa: B007 - the last counts
+            _check_intact(moving, atoms)
     final = evaluated(moving, calc)
     if not converged:
         raise UnconvergedError(_describe_unconverged(final, optimiser.nsteps), fix="raise max_steps or fmax.")

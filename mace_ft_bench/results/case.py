@@ -20,7 +20,8 @@ from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
 if TYPE_CHECKING:
     from pathlib import Path
 
-ReferenceKind = Literal["dft", "experiment", "published_model"]
+ReferenceKind = Literal["dft", "experiment", "exact", "published_model"]
+"""``exact`` values hold by definition, such as the zero faults of a smooth curve."""
 
 Mode = Literal["quick", "standard", "full"]
 """How long a run may take: minutes, an hour, or whatever the physics asks for."""

@@ -136,3 +136,30 @@ DYNAMICS = {
     "msd_time_ps": [0.1, 0.2],
     "msd_angstrom2": {"H": [0.4, 0.8], "O": [0.1, 0.2]},
 }
+PHASES = {
+    "energy_mev_per_atom": {"ground": 0.0, "bcc": 40.0, "simple_hexagonal": 60.0},
+    "volume_angstrom3_per_atom": {"ground": 20.0, "bcc": 18.0, "simple_hexagonal": 17.5},
+    "curve_angstrom3_per_atom": {
+        "ground": [18.0, 20.0, 22.0],
+        "bcc": [16.0, 18.0, 20.0],
+        "simple_hexagonal": [15.5, 17.5, 19.5],
+    },
+    "curve_mev_per_atom": {
+        "ground": [50.0, 0.0, 50.0],
+        "bcc": [90.0, 40.0, 90.0],
+        "simple_hexagonal": [110.0, 60.0, 110.0],
+    },
+}
+FORMATION = {
+    "formation_energy_ev": {"XT": 5.0, "TT": 7.0},
+    "unrelaxed_ev": {"XT": 6.0, "TT": 8.0},
+    "largest_displacement_angstrom": {"XT": 0.1, "TT": 0.2},
+}
+BOUNDARY = {"boundary_energy_j_per_m2": 0.9, "unrelaxed_j_per_m2": 1.1, "atoms": 48}
+PAIRS = {
+    "flips_per_pair": 0.5,
+    "core_percent": 0.0,
+    "tortuosity": 0.1,
+    "distance_angstrom": {"Li-Li": [1.0, 2.0, 3.0], "Li-S": [1.0, 2.0, 3.0]},
+    "energy_ev": {"Li-Li": [50.0, -1.0, 0.0], "Li-S": [40.0, -3.0, 0.0]},
+}

@@ -14,15 +14,19 @@ from mace_ft_bench.leaderboard.svg import model_styles
 from mace_ft_bench.results.case import Case, Metric, Reference
 
 from .fabricated import (
+    BOUNDARY,
     DEFECT,
     DIFFERENCE,
     DRIFT,
     DYNAMICS,
     ELASTIC,
     EOS,
+    FORMATION,
     FRAMES,
     GSFE,
     MIGRATION,
+    PAIRS,
+    PHASES,
     PHONONS,
     SOURCE,
     SURFACE,
@@ -60,9 +64,22 @@ def dynamics_case(**changes):
 EXAMPLES = [
     (dynamics_case(), DYNAMICS),
     (measured_against("phonons", "highest_percent", thz_at_G=[0.0, 5.0], thz_at_X=[3.0, 4.0]), PHONONS),
+    (
+        measured_against(
+            "phases",
+            "energy_rms_mev_per_atom",
+            energy_mev_per_atom_bcc=35.0,
+            volume_angstrom3_per_atom_bcc=18.2,
+            energy_mev_per_atom_fcc=55.0,
+        ),
+        PHASES,
+    ),
     (measured_against("surface", "surface_energy_percent", surface_energy_j_per_m2=2.0), SURFACE),
+    (measured_against("diatomics", "flips_per_pair", flips_per_pair=0.0), PAIRS),
+    (measured_against("grain_boundary", "boundary_energy_percent", boundary_energy_j_per_m2=1.0), BOUNDARY),
     (measured_against("point_defect", "formation_energy_ev", formation_energy_ev=3.0), DEFECT),
     (measured_against("energy_difference", "difference_ev", difference_ev=0.9), DIFFERENCE),
+    (measured_against("formation_energy", "formation_rms_ev", formation_energy_ev_XT=5.5), FORMATION),
     (measured_against("vacancy_migration", "barrier_ev", barrier_ev=0.6, path_ev=[0.0, 0.6, 0.0]), MIGRATION),
     (make_case("drift", property="nve_drift", metrics={}, references=()), DRIFT),
     (elastic_case(), ELASTIC),
@@ -170,3 +187,12 @@ def test_phonons_show_references_at_every_visit_of_a_point_and_join_names_at_a_b
     assert {"Γ", "X|U"} <= words
     assert "G" not in words
     assert "−0.500 THz" in svg
+
+
+def test_phases_are_the_rows_of_their_figure_lowest_first():
+    case, result = next(item for item in EXAMPLES if item[0].property == "phases")
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", draw_figure(case, {"m": result, "n": result}))
+    assert [word for word in words if word in {"ground", "bcc", "simple hexagonal", "fcc"}] == [
+        "bcc",
+        "simple hexagonal",
+    ]

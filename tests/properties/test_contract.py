@@ -17,12 +17,14 @@ from mace_ft_bench.toml_schema import StrictTable, parse
 FAST = {
     "relaxation": {},
     "eos": {"points": 5},
+    "phases": {"phases": {"bcc": 1.0}, "points": 5},
     "elastic": {},
     "gsfe": {"slip_vector": [1, 0, 0], "points": 3},
     "throughput": {"repeats": [1], "samples": 1},
     "frame_errors": {},
     "phonons": {"supercell_length": 5.0, "mesh_length": 15.0, "points": 50},
     "surface": {"miller": [1, 0, 0], "thickness": 5.0},
+    "grain_boundary": {},
     "point_defect": {"repeat": [2, 2, 2], "remove": [[0.0, 0.0, 0.0]]},
     "vacancy_migration": {
         "repeat": [2, 2, 2],
@@ -41,9 +43,11 @@ FAST = {
         "bonds": {"pair": ["Cu", "Cu"], "length": 3.0},
         "profile": {"species": "Cu", "above": "Cu"},
     },
+    "diatomics": {"points": 20},
     "energy_difference": {"of": "shaken", "minus": "perfect"},
+    "formation_energy": {"of": ["shaken"], "crystal": {"element": "Cu", "lattice": "fcc", "a": 3.6}},
 }
-OF_FRAMES = {"frame_errors", "energy_difference"}
+OF_FRAMES = {"frame_errors", "energy_difference", "formation_energy"}
 CASES = load_cases()
 
 

@@ -130,3 +130,15 @@ def test_compare_returns_the_planted_error_with_its_sign():
     assert eos.compare(result, {"v0_angstrom3_per_atom": 16.0}) == {"v0_percent": 0.0}
     errors = eos.compare(result, {"v0_angstrom3_per_atom": 20.0, "b0_gpa": 200.0, "b0_prime": 5.0})
     assert errors == pytest.approx({"v0_percent": -20.0, "b0_percent": 25.0, "b0_prime": -0.5})
+
+
+def test_shape_relaxes_at_every_volume():
+    """Hcp copper with a wrong c/a: energies fall to those of the relaxed c/a at the same volumes."""
+    start = bulk("Cu", "hcp", a=2.5, c=4.3)
+    start.set_cell(start.cell.array * (A_EMT**3 / 2 / start.cell.volume) ** (1 / 3), scale_atoms=True)
+    how = eos.Settings(points=5, strain=0.02, relax=False)
+    rigid, free = (eos.compute(start, EMT(), replace(how, shape=shape)) for shape in (False, True))
+    best = eos.compute(start, EMT(), replace(how, relax=True))
+    assert free.e0_ev_per_atom < rigid.e0_ev_per_atom - 1e-3
+    assert free.e0_ev_per_atom == pytest.approx(best.e0_ev_per_atom, abs=2e-5)
+    assert free.b0_gpa <= best.b0_gpa * 1.001

@@ -11,6 +11,9 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matscipy.calculators.manybody import Manybody
+from matscipy.calculators.manybody.explicit_forms import StillingerWeber
+from matscipy.calculators.manybody.explicit_forms.stillinger_weber import Stillinger_Weber_PRB_31_5262_Si
 from scipy.spatial.transform import Rotation
 
 from mace_ft_bench.errors import CardError, DataError, StructureError, UnconvergedError, UnstableError
@@ -188,6 +191,55 @@ def test_normal_relaxation_works_in_any_orientation():
     assert curve(turned, EMT(), choice) == pytest.approx(curve(atoms, EMT(), choice), abs=1e-4)
 
 
+SHUFFLE = gsfe.Settings(slip_vector=(1.0, 0.0, 0.0), points=7, layers_below=1)
+GLIDE = gsfe.Settings(slip_vector=(0.0, 1 / 3, 0.0), points=7)
+
+
+def diamond_111(a=5.43095) -> Atoms:
+    return block((1, -1, 0), (1, 1, -2), (1, 1, 1), element="Si", lattice="diamond", a=a, layers=2)
+
+
+@pytest.mark.parametrize(
+    ("choice", "half"),
+    [
+        (SHUFFLE, [0.0, 0.019698578, 0.065571789, 0.086508175]),
+        (GLIDE, [0.0, 0.072933743, 0.219710256, 0.299185482]),
+    ],
+    ids=["shuffle", "glide"],
+)
+def test_silicon_of_stillinger_and_weber_is_as_published(choice, half):
+    """Unrelaxed paths [eV/Angstrom^2] of Bartok et al., doi 10.1103/PhysRevX.8.041048, of an epsilon of 2.1675 eV."""
+    unit = Stillinger_Weber_PRB_31_5262_Si["epsilon"] / 2.1675 * EV_PER_A2_IN_J_PER_M2
+    gamma = curve(diamond_111(), Manybody(**StillingerWeber(Stillinger_Weber_PRB_31_5262_Si)), choice)
+    assert gamma == pytest.approx(unit * np.array([*half, *half[2::-1]]), abs=2e-3)
+
+
+def test_the_opposite_partial_runs_into_the_neighbours():
+    """Slip by -1/6 [11-2] on the glide plane puts like layers on top of each other."""
+    calc = Manybody(**StillingerWeber(Stillinger_Weber_PRB_31_5262_Si))
+    wrong = replace(GLIDE, slip_vector=(0.0, -1 / 3, 0.0))
+    assert curve(diamond_111(), calc, wrong)[-1] > 100 * curve(diamond_111(), calc, GLIDE)[-1] + 100
+
+
+def test_layers_alternate_and_their_number_is_limited():
+    calc = Manybody(**StillingerWeber(Stillinger_Weber_PRB_31_5262_Si))
+    atoms = diamond_111()
+    atoms.positions += (0.3, 0.2, 0.1)
+    before = atoms.copy()
+    third = curve(atoms, calc, replace(SHUFFLE, layers_below=3))
+    assert third == pytest.approx(curve(diamond_111(), calc, SHUFFLE), abs=1e-8)
+    assert atoms == before
+    with pytest.raises(StructureError, match="has 12 layers"):
+        curve(atoms, calc, replace(SHUFFLE, layers_below=12))
+
+
+def test_a_left_handed_block_counts_layers_from_the_boundary_too():
+    """The third vector of the left-handed block points down: its image one layer on is the same crystal."""
+    atoms = bcc_121()
+    shifted = curve(atoms, EMT(), replace(PATH, layers_below=1))
+    assert shifted == pytest.approx(curve(atoms, EMT()), abs=1e-8)
+
+
 def test_too_few_steps_are_unconverged():
     with pytest.raises(UnconvergedError, match="1 steps"):
         gsfe.compute(fcc_111(), EMT(), gsfe.Settings(slip_vector=(1.0, 0, 0), points=3, relax="normal", max_steps=1))
@@ -216,6 +268,7 @@ def test_a_slab_is_refused(morse):
         ({"slip_vector": [0, 1, 0], "points": 2}, "points"),
         ({"slip_vector": [0, 1, 0], "relax": "all"}, "relax"),
         ({"slip_vector": [0, 1, 0], "fmax": -1}, "fmax"),
+        ({"slip_vector": [0, 1, 0], "layers_below": -1}, "layers_below"),
     ],
 )
 def test_nonsense_settings_are_card_errors(bad, word):
@@ -231,10 +284,11 @@ def test_compare_returns_the_planted_error_with_its_sign():
     reference = [0.0, 0.8, 1.5, 1.2, 0.4, 0.0]
     assert gsfe.compare(fabricated(reference), {"gamma_j_per_m2": reference}) == {
         "barrier_j_per_m2": 0.0,
+        "end_j_per_m2": 0.0,
         "curve_rms_j_per_m2": 0.0,
     }
     lower = gsfe.compare(fabricated([value - 0.3 for value in reference]), {"gamma_j_per_m2": reference})
-    assert lower == pytest.approx({"barrier_j_per_m2": -0.3, "curve_rms_j_per_m2": 0.3})
+    assert lower == pytest.approx({"barrier_j_per_m2": -0.3, "end_j_per_m2": -0.3, "curve_rms_j_per_m2": 0.3})
     flipped = gsfe.compare(fabricated([-value for value in reference]), {"gamma_j_per_m2": reference})
     assert flipped["barrier_j_per_m2"] == pytest.approx(-1.5)
 

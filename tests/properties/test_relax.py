@@ -169,3 +169,16 @@ def test_calculator_without_stress_still_relaxes_positions(springs):
     final = relax.relaxed(crystal, calc, cell=False)
     assert relax.max_stress_gpa(final) is None
     assert final.get_potential_energy() < 1e-8
+
+
+def test_constant_volume_changes_the_shape_alone():
+    """A tetragonal cell of copper returns to the cubic one of the same volume, which is not that of the minimum."""
+    start = bulk("Cu", "fcc", a=3.7, cubic=True)
+    stretched = start.copy()
+    stretched.set_cell(start.cell.array @ np.diag([1.05, 1.0, 1 / 1.05]), scale_atoms=True)
+    final = relax.relaxed(stretched, EMT(), cell=True, constant_volume=True)
+    assert final.cell.volume == pytest.approx(3.7**3, rel=1e-9)
+    assert final.cell.lengths() == pytest.approx(3.7, rel=1e-3)
+    assert final.get_potential_energy() == pytest.approx(4 * emt_energy(3.7), abs=1e-5)
+    with pytest.raises(CardError, match="constant_volume does nothing"):
+        relax.Settings(cell=False, constant_volume=True)
