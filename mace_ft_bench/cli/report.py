@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def report(
     results: Annotated[Path, typer.Argument(help="Results folder of `mfb run`.")] = Path("results"),
 ) -> None:
-    """Write leaderboard.md and leaderboard.html from the records of a results folder."""
+    """Write leaderboard.html, .md, .csv and .json from the records of a results folder."""
     build_report(results)
 
 
@@ -43,9 +44,11 @@ def build_report(results: Path, chosen: Mapping[str, Identity] | None = None) ->
     from mace_ft_bench.results.case import load_cases  # noqa: PLC0415 - beside its use
     from mace_ft_bench.results.selection import consistent_records  # noqa: PLC0415 - beside its use
     from mace_ft_bench.results.store import RecordStore  # noqa: PLC0415 - beside its use
+    from mace_ft_bench.toml_schema import parse  # noqa: PLC0415 - beside its use
     from mace_ft_bench.zoo.registry import list_models  # noqa: PLC0415 - beside its use
 
-    versions = {name: item.version for name, item in all_properties().items()}
+    properties = all_properties()
+    versions = {name: item.version for name, item in properties.items()}
     records = consistent_records(RecordStore(results).all(), versions=versions, chosen=chosen)
     if not records:
         raise StoreError(f"{results} holds no records.", fix=f"run `mfb run --out {results}` first.")
@@ -57,9 +60,19 @@ def build_report(results: Path, chosen: Mapping[str, Identity] | None = None) ->
             "licence": card.licence,
             "parameters": f"{card.parameters:,}",
             "description": card.description,
+            "heads": ", ".join(card.heads),
         }
         for card in list_models()
     }
-    written = write_report(records, cases, results, model_info=model_info)
-    console().print(f"leaderboard: {written.html.resolve()}", soft_wrap=True, markup=False)
-    console().print(f"             {written.markdown.resolve()}", soft_wrap=True, markup=False)
+    settings = {
+        case.id: asdict(parse(case.settings, properties[case.property].settings, where=f"[settings] of {case.id}"))
+        for case in cases
+    }
+    written = write_report(records, cases, results, model_info=model_info, settings=settings)
+    for label, path in (
+        ("leaderboard:", written.html),
+        ("", written.markdown),
+        ("", written.csv),
+        ("", written.json),
+    ):
+        console().print(f"{label:12} {path.resolve()}", soft_wrap=True, markup=False)

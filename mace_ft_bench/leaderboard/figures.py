@@ -205,7 +205,7 @@ def _names(result: Mapping[str, Any]) -> list[str]:
 def _along(first: Mapping[str, Any], result: Mapping[str, Any]) -> np.ndarray:
     """Return places of the q-points of a result, its special points at those of the first, from 0 to 1."""
     own, target = (np.array([place for place, _ in item["path_labels"]]) for item in (result, first))
-    return np.interp(result["path_distance"], own, target / target[-1])
+    return np.asarray(np.interp(result["path_distance"], own, target / target[-1]))
 
 
 def _special_points(axes: Axes, result: Mapping[str, Any]) -> list[tuple[float, str]]:

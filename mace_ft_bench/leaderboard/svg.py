@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -84,14 +84,22 @@ def tidy(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.set_axisbelow(True)
 
 
-def label_logarithmic(axes: Axes) -> None:
+def label_logarithmic(axes: Axes, which: Literal["x", "y"] = "y") -> None:
     """Label a logarithmic axis of values in plain numbers, between powers of ten too where few powers are in sight."""
-    axes.yaxis.set_major_formatter("{x:g}")
-    low, high = axes.get_ylim()
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter("{x:g}")
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     span = high / low
     if span > _SOME_TICKS:
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.yaxis.set_minor_formatter("{x:g}" if span < _MANY_DECADES else "")
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter("{x:g}" if span < _MANY_DECADES else "")
+
+
+def caption_of(svg: str) -> str:
+    """Return what a figure shows, from its title: what stands behind the name of the case."""
+    found = re.search(r"<title[^>]*>(.*?)</title>", svg, re.DOTALL)
+    text = html.unescape(found[1]).rpartition(": ")[2] if found else ""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
