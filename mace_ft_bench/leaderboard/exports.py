@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.leaderboard import board as boards
 from mace_ft_bench.leaderboard.cost import cost_rows
-from mace_ft_bench.leaderboard.provenance import commands, settings_in_force
+from mace_ft_bench.leaderboard.provenance import commands
 from mace_ft_bench.leaderboard.rows import COLUMNS
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _case(board: Board, case: Case) -> dict[str, Any]:
         "case": case.id,
         "title": case.title,
         "property": case.property,
-        "settings": {row.name: row.value for row in settings_in_force(board, case)},
+        "settings": board.settings.get(case.id, case.settings),
         "metrics": {name: asdict(metric) for name, metric in case.metrics.items()},
         "references": [
             {"label": r.label, "kind": r.kind, "source": r.source, "doi": r.doi, "scored": r.scored}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +41,9 @@ _WIDTH = 400
 
 _LONG_NAME = 30
 """Characters beyond which the legend has one column."""
+
+_ROWS, _ROW = 3, 15.0
+"""Rows of a legend that a figure has room for, and the height of each further one [pt]."""
 
 _SOME_TICKS, _MANY_DECADES = 4.0, 1000.0
 """Ranges of a logarithmic axis, largest over smallest, from which on fewer of its ticks are labelled."""
@@ -104,12 +108,15 @@ def caption_of(svg: str) -> str:
 
 def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
     """Put a legend above the axes, where it covers no data."""
+    columns = 1 if max(map(len, names)) > _LONG_NAME else 2
+    rows = math.ceil(len(names) / columns)
+    figure.set_figheight(figure.get_figheight() + max(rows - _ROWS, 0) * _ROW / 72)
     # Matplotlib drops entries that begin with an underscore, so the names are written afterwards.
     legend = figure.legend(
         handles,
         [str(i) for i in range(len(names))],
         loc="outside upper left",
-        ncols=1 if max(map(len, names)) > _LONG_NAME else 2,
+        ncols=columns,
         frameon=False,
         fontsize=9,
         labelcolor=INK,
@@ -170,4 +177,17 @@ def _themed(svg: str) -> str:
         svg = svg.replace(colour, f"var(--m{i}, {colour})")
     svg = svg.replace(INK, "currentColor").replace(QUIET, "var(--quiet, #808080)")
     svg = re.sub(r"(\d+\.\d\d)\d+", r"\1", svg)  # hundredths of a point: half the file
+    svg = re.sub(r'\bd="([^"]+)"', lambda found: f'd="{_compact(found[1])}"', svg)
     return re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]+", r"font-size: \2; font-family: inherit", svg)
+
+
+def _compact(path: str) -> str:
+    """Leave out of a path what it means without; of dots, which are lines without length, those on top of others.
+
+    Dots are rounded to a tenth of a point: many coincide then, and a stroke covers a place once, whatever its opacity.
+    """
+    if not re.fullmatch(r"(?:M (\S+) (\S+) \nL \1 \2 \n)+", path):
+        return re.sub(r"\s*([A-Za-z])\s*", r"\1", path)
+    places = re.findall(r"M (\S+) (\S+)", path)
+    dots = dict.fromkeys(f"M{float(x):.1f} {float(y):.1f}h0" for x, y in places)
+    return "".join(dots)

@@ -14,6 +14,7 @@
     const link = document.getElementById("results-link");
     let sort = "";
     let descending = false;
+    let order = ""; // of the rows in the table
 
     const texts = rows.map((row) => row.textContent.toLowerCase());
 
@@ -63,7 +64,9 @@
         row.hidden = !fits(row, index);
         shown += !row.hidden;
       });
-      body.append(...sorted());
+      const wanted = sort && `${sort} ${descending}`;
+      if (wanted !== order) body.append(...sorted());
+      order = wanted;
       for (const head of heads) {
         const mine = head.dataset.key === sort;
         head.setAttribute("aria-sort", mine ? (descending ? "descending" : "ascending") : "none");
