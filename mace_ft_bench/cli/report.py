@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ def report(
         str | None, typer.Option(help="Whose records: quick, standard or full (default: those run last).")
     ] = None,
 ) -> None:
-    """Write leaderboard.md and leaderboard.html from the records of a results folder."""
+    """Write leaderboard.html, .md, .csv and .json from the records of a results folder."""
     build_report(results, mode=None if mode is None else mode_named(mode))
 
 
@@ -52,9 +53,11 @@ def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str
     from mace_ft_bench.properties.base import all_properties  # noqa: PLC0415 - imports ASE
     from mace_ft_bench.results.selection import consistent_records  # noqa: PLC0415 - beside its use
     from mace_ft_bench.results.store import RecordStore  # noqa: PLC0415 - beside its use
+    from mace_ft_bench.toml_schema import parse  # noqa: PLC0415 - beside its use
     from mace_ft_bench.zoo.registry import list_models  # noqa: PLC0415 - beside its use
 
-    versions = {name: item.version for name, item in all_properties().items()}
+    properties = all_properties()
+    versions = {name: item.version for name, item in properties.items()}
     records = consistent_records(RecordStore(results).all(), versions=versions, chosen=chosen)
     if not records:
         raise StoreError(f"{results} holds no records.", fix=f"run `mfb run --out {results}` first.")
@@ -70,12 +73,22 @@ def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str
             "licence": card.licence,
             "parameters": f"{card.parameters:,}",
             "description": card.description,
+            "heads": ", ".join(card.heads),
         }
         for card in list_models()
     }
-    written = write_report(records, cases, results, model_info=model_info)
-    console().print(f"leaderboard: {written.html.resolve()}", soft_wrap=True, markup=False)
-    console().print(f"             {written.markdown.resolve()}", soft_wrap=True, markup=False)
+    settings = {
+        case.id: asdict(parse(case.settings, properties[case.property].settings, where=f"[settings] of {case.id}"))
+        for case in cases
+    }
+    written = write_report(records, cases, results, model_info=model_info, settings=settings)
+    for label, path in (
+        ("leaderboard:", written.html),
+        ("", written.markdown),
+        ("", written.csv),
+        ("", written.json),
+    ):
+        console().print(f"{label:12} {path.resolve()}", soft_wrap=True, markup=False)
 
 
 def _last_mode(records: Sequence[Record]) -> Mode:

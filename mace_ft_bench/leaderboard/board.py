@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mace_ft_bench.leaderboard import wording
 from mace_ft_bench.leaderboard.published import published_errors, published_score, published_standings
+from mace_ft_bench.leaderboard.rows import ResultRow, result_rows
 from mace_ft_bench.leaderboard.score import Kind, Ranking, Records, Standing, case_score, current_records, rank_models
+from mace_ft_bench.leaderboard.studies import Study, rank_studies
 from mace_ft_bench.leaderboard.wording import NONE
-from mace_ft_bench.results.record import FAILED
+from mace_ft_bench.results.record import FAILED, NOT_COVERED
 
 if TYPE_CHECKING:
     from mace_ft_bench.results.case import Case, Metric, Reference
@@ -26,7 +28,11 @@ _ROW_KINDS: Mapping[str, RowKind] = {
 }
 
 ModelInfo = Mapping[str, Mapping[str, str]]
-"""Facts by model: ``functional`` (level of theory of the labels), ``licence``, ``parameters``, ``description``."""
+"""Facts by model: ``functional`` (level of theory of the labels), ``licence``, ``parameters``, ``description``, and
+``heads`` separated by commas."""
+
+CaseSettings = Mapping[str, Mapping[str, Any]]
+"""Settings in force by case, those that a card leaves to their defaults included."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,16 @@ class CaseSection:
 
 
 @dataclass(frozen=True)
+class Attempts:
+    """Cases that ended for one model with one status, for one reason."""
+
+    model: str
+    cases: tuple[str, ...]
+    status: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Board:
     """Everything a report shows."""
 
@@ -154,6 +170,10 @@ class Board:
     ranking: Ranking
     published: tuple[Standing, ...]
     model_info: ModelInfo
+    studies: tuple[Study, ...]
+    rows: tuple[ResultRow, ...]
+    """Every number of every model, the published ones included."""
+    settings: CaseSettings
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -174,10 +194,13 @@ class Board:
         """Return a fact about a model, or a dash."""
         return self.model_info.get(model, {}).get(name) or NONE
 
-    def with_status(self, statuses: Iterable[str]) -> list[Record]:
-        """Return the current records of these statuses, by model and case."""
+    def attempts(self, statuses: Iterable[str]) -> list[Attempts]:
+        """Return what ended with these statuses, by model and case; what ended for the same reason together."""
         found = [record for record in self.records.values() if record.status in set(statuses)]
-        return sorted(found, key=lambda record: (record.model, record.case))
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for record in sorted(found, key=lambda record: (record.model, record.case)):
+            groups.setdefault((record.model, record.status, record.message), []).append(record.case)
+        return [Attempts(m, tuple(cases), status, message) for (m, status, message), cases in groups.items()]
 
     def not_run(self) -> dict[str, list[str]]:
         """Return the cases that each model has no current record of."""
@@ -190,11 +213,29 @@ class Board:
         return {m: record.result for m, record in found.items() if record and record.status == "ok" and record.result}
 
 
-def make_board(records: Iterable[Record], cases: Iterable[Case], model_info: ModelInfo | None = None) -> Board:
+def make_board(
+    records: Iterable[Record],
+    cases: Iterable[Case],
+    model_info: ModelInfo | None = None,
+    settings: CaseSettings | None = None,
+) -> Board:
     """Score and rank the records of the given cases."""
-    shown = tuple(cases)
+    shown, info = tuple(cases), model_info or {}
     current, stale = current_records(records, shown)
-    return Board(shown, current, stale, rank_models(current, shown), published_standings(shown), model_info or {})
+    ranking = rank_models(current, shown)
+    models = [standing.model for standing in (*ranking.ranked, *ranking.unranked)]
+    theories = {model: facts["functional"] for model, facts in info.items() if facts.get("functional")}
+    return Board(
+        cases=shown,
+        records=current,
+        stale=stale,
+        ranking=ranking,
+        published=published_standings(shown),
+        model_info=info,
+        studies=rank_studies(shown, current),
+        rows=result_rows(shown, current, models, theories),
+        settings=settings or {},
+    )
 
 
 def main_rows(board: Board) -> list[MainRow]:
@@ -331,14 +372,21 @@ PROVENANCE = ("head", "dtype", "device", "accelerator", "dispersion", "threads",
 
 
 def provenance_rows(board: Board) -> list[ProvenanceRow]:
-    """Return the settings and hardware of each model's records."""
+    """Return the settings and hardware of each model's records, of those that computed something if there are any."""
     return [ProvenanceRow(model, _facts(board, model)) for model in board.models]
 
 
 def _facts(board: Board, model: str) -> dict[str, str]:
-    origins = [record.provenance for (name, _), record in board.records.items() if name == model]
+    records = [record for (name, _), record in board.records.items() if name == model]
+    computed = [record for record in records if record.status not in NOT_COVERED]
+    origins = [record.provenance for record in computed or records]
     facts = {name: _distinct(getattr(origin, name) for origin in origins) for name in PROVENANCE}
-    return {"sha256": _distinct(origin.model_sha256[:12] for origin in origins), **facts}
+    return {"sha256": _distinct(weights_name(origin.model_sha256) for origin in origins), **facts}
+
+
+def weights_name(sha256: str) -> str:
+    """Return the checksum of weights, or the factory of a model that a package ships; versions are told elsewhere."""
+    return sha256.partition("@")[0]
 
 
 def versions(board: Board) -> dict[str, str]:
@@ -374,6 +422,8 @@ def ranking_note(board: Board) -> str:
         return f"Ranked on the {wording.plural(len(shared), 'case')} that all ranked models cover."
     if not board.scored_cases:
         return "None of these cases is scored, so the models are not ranked."
+    if any(study.ranking.ranked for study in board.studies):
+        return "No scored case is covered by all models, so they are ranked within studies only."
     return "No scored case is covered by all models, so they are not ranked. To fix: run a case that all support."
 
 
@@ -384,6 +434,11 @@ them cover, and a failed attempt is covered with score 0. \
 Unsupported, missing or not yet run cases lower the coverage and leave the score alone; published rows are literature \
 values, shown for comparison and never ranked († scored on those metrics only that were printed)."""
 """Three sentences."""
+
+STUDIES_NOTE = """\
+Within a study, models are ranked on the scored cases that all ranked models cover. Coverage counts the cases with a \
+score, and a failed attempt scores 0. A model without a score is not ranked, for the reason given."""
+"""Stands beside the models against studies."""
 
 TIMES_NOTE = "Wall time is that of all attempts of a model. Times compare only between equal hardware, see Provenance."
 """Stands beside the costs."""

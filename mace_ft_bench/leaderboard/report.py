@@ -1,10 +1,13 @@
-"""Write the leaderboard: one Markdown file and one self-contained page."""
+"""Write the leaderboard: one self-contained page, and the same numbers as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +15,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mace_ft_bench.leaderboard import board as boards
-from mace_ft_bench.leaderboard import wording
+from mace_ft_bench.leaderboard import provenance, wording
+from mace_ft_bench.leaderboard.cost import cost_figures, cost_rows
+from mace_ft_bench.leaderboard.exports import to_csv, to_json
 from mace_ft_bench.leaderboard.figures import draw_figure
-from mace_ft_bench.leaderboard.svg import model_styles
+from mace_ft_bench.leaderboard.svg import caption_of, model_styles
 from mace_ft_bench.leaderboard.table import to_markdown
 from mace_ft_bench.results.record import FAILED, NOT_COVERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mace_ft_bench.leaderboard.board import Board, ModelInfo
+    from mace_ft_bench.leaderboard.board import Board, CaseSettings, ModelInfo
+    from mace_ft_bench.leaderboard.svg import Styles
     from mace_ft_bench.results.case import Case
     from mace_ft_bench.results.record import Record
+
+
+_TEMPLATES = "mace_ft_bench.leaderboard"
 
 
 @dataclass(frozen=True)
@@ -32,14 +41,21 @@ class ReportPaths:
 
     markdown: Path
     html: Path
+    csv: Path
+    json: Path
 
 
 def write_report(
-    records: Iterable[Record], cases: Iterable[Case], folder: Path, *, model_info: ModelInfo | None = None
+    records: Iterable[Record],
+    cases: Iterable[Case],
+    folder: Path,
+    *,
+    model_info: ModelInfo | None = None,
+    settings: CaseSettings | None = None,
 ) -> ReportPaths:
-    """Write ``leaderboard.md`` and ``leaderboard.html``; without records they say that nothing was run.
+    """Write ``leaderboard.html``, ``.md``, ``.csv`` and ``.json``; without records they say that nothing was run.
 
-    Both are rendered before either is written, and each replaces its predecessor in one step.
+    All are rendered before any is written, and each replaces its predecessor in one step.
 
     Parameters
     ----------
@@ -50,48 +66,83 @@ def write_report(
     folder
         Made if it does not exist.
     model_info
-        ``functional`` (level of theory of the training labels), ``licence``, ``parameters``, ``description`` by model.
+        ``functional`` (level of theory of the training labels), ``licence``, ``parameters``, ``description``, ``heads``
+        by model.
+    settings
+        Settings in force by case, defaults included; without them those of the card are shown.
     """
-    board = boards.make_board(records, cases, model_info)
-    markdown, page = to_markdown(board), to_html(board)
+    board = boards.make_board(records, cases, model_info, settings)
+    paths = ReportPaths(*(folder / f"leaderboard.{end}" for end in ("md", "html", "csv", "json")))
+    texts = {
+        paths.markdown: to_markdown(board),
+        paths.html: to_html(board),
+        paths.csv: to_csv(board),
+        paths.json: to_json(board),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    paths = ReportPaths(folder / "leaderboard.md", folder / "leaderboard.html")
-    _replace(paths.markdown, markdown)
-    _replace(paths.html, page)
+    for path, text in texts.items():
+        _replace(path, text)
     return paths
 
 
 def to_html(board: Board) -> str:
-    """Return the page: style and figures inline, nothing is loaded from elsewhere."""
-    loader = PackageLoader("mace_ft_bench.leaderboard", "templates")
+    """Return the page: style, script and figures inline, nothing is loaded from elsewhere."""
+    loader = PackageLoader(_TEMPLATES, "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     styles = model_styles(board.models)
-    sections = [(boards.section(board, case), _figure(board, case, styles)) for case in board.cases]
-    return environment.get_template("leaderboard.html.j2").render(_context(board), sections=sections)
+    return environment.get_template("leaderboard.html.j2").render(
+        _context(board),
+        sections=[_section(board, case, styles) for case in board.cases],
+        cost_figures=[(_markup(figure.svg), figure.caption) for figure in cost_figures(board, styles)],
+    )
 
 
-def _figure(board: Board, case: Case, styles: Any) -> Markup:  # noqa: ANN401
-    return Markup(draw_figure(case, board.results(case), styles))  # noqa: S704 - text in it is escaped where it is drawn
+def _section(board: Board, case: Case, styles: Styles) -> dict[str, Any]:
+    figure = draw_figure(case, board.results(case), styles)
+    return {
+        "values": boards.section(board, case),
+        "figure": _markup(figure),
+        "caption": caption_of(figure) if figure else "",
+        "settings": provenance.settings_in_force(board, case),
+        "origins": provenance.origins(board, case),
+        "commands": provenance.commands(board, case),
+    }
+
+
+def _markup(svg: str) -> Markup:
+    return Markup(svg)  # noqa: S704 - text in it is escaped where it is drawn
 
 
 def _context(board: Board) -> dict[str, Any]:
+    script = resources.files(_TEMPLATES).joinpath("templates", "leaderboard.js").read_text(encoding="utf-8")
     return {
         "board": board,
         "rows": boards.main_rows(board),
         "headline": boards.headline(board),
         "ranking_note": boards.ranking_note(board),
         "how": boards.HOW_SCORES_WORK,
+        "studies_note": boards.STUDIES_NOTE,
         "times_note": boards.TIMES_NOTE,
-        "failures": board.with_status(FAILED),
-        "missing": board.with_status(NOT_COVERED),
+        "cost": cost_rows(board),
+        "failures": board.attempts(FAILED),
+        "missing": board.attempts(NOT_COVERED),
         "provenance": boards.provenance_rows(board),
         "provenance_fields": ("sha256", *boards.PROVENANCE),
-        "versions": boards.versions(board),
+        "origin_fields": provenance.ORIGIN,
+        "package_sets": provenance.package_sets(board),
         "date": boards.last_started(board),
         "wording": wording,
+        # Browsers run this script and no other, whatever a name or a message contains.
+        "script": _markup(script),
+        "script_hash": _base64(hashlib.sha256(script.encode()).digest()),
+        "csv": _base64(to_csv(board).encode()),
     }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _replace(path: Path, text: str) -> None:

@@ -184,13 +184,19 @@ def _standing(model: str, scores: dict[str, float | None], shared: tuple[str, ..
         scored=len(scores),
         failed=sum(record.status in FAILED for record in own),
         wall_s=sum(record.wall_s for record in own),
-        us_per_atom=_us_per_atom(own),
+        us_per_atom=timed[1] if (timed := largest_timed(own)) else None,
         case_scores=scores,
     )
 
 
-def _us_per_atom(records: Iterable[Record]) -> float | None:
-    """Time per step and atom of the largest system timed, where overheads matter least."""
+def largest_timed(records: Iterable[Record]) -> tuple[int, float] | None:
+    """Return atoms and time per step and atom [microseconds] of the largest system timed: overheads matter least there.
+
+    None without a throughput record that ended well.
+    """
     timed = [record.result for record in records if record.property == "throughput" and record.result]
     pairs = [pair for result in timed for pair in zip(result["atoms"], result["median_us_per_atom"], strict=True)]
-    return float(max(pairs)[1]) if pairs else None
+    if not pairs:
+        return None
+    atoms, time = max(pairs)
+    return int(atoms), float(time)

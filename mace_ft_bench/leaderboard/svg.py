@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -40,6 +41,9 @@ _WIDTH = 400
 
 _LONG_NAME = 30
 """Characters beyond which the legend has one column."""
+
+_ROWS, _ROW = 3, 15.0
+"""Rows of a legend that a figure has room for, and the height of each further one [pt]."""
 
 _SOME_TICKS, _MANY_DECADES = 4.0, 1000.0
 """Ranges of a logarithmic axis, largest over smallest, from which on fewer of its ticks are labelled."""
@@ -84,24 +88,35 @@ def tidy(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.set_axisbelow(True)
 
 
-def label_logarithmic(axes: Axes) -> None:
+def label_logarithmic(axes: Axes, which: Literal["x", "y"] = "y") -> None:
     """Label a logarithmic axis of values in plain numbers, between powers of ten too where few powers are in sight."""
-    axes.yaxis.set_major_formatter("{x:g}")
-    low, high = axes.get_ylim()
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter("{x:g}")
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     span = high / low
     if span > _SOME_TICKS:
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.yaxis.set_minor_formatter("{x:g}" if span < _MANY_DECADES else "")
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter("{x:g}" if span < _MANY_DECADES else "")
+
+
+def caption_of(svg: str) -> str:
+    """Return what a figure shows, from its title: what stands behind the name of the case."""
+    found = re.search(r"<title[^>]*>(.*?)</title>", svg, re.DOTALL)
+    text = html.unescape(found[1]).rpartition(": ")[2] if found else ""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
     """Put a legend above the axes, where it covers no data."""
+    columns = 1 if max(map(len, names)) > _LONG_NAME else 2
+    rows = math.ceil(len(names) / columns)
+    figure.set_figheight(figure.get_figheight() + max(rows - _ROWS, 0) * _ROW / 72)
     # Matplotlib drops entries that begin with an underscore, so the names are written afterwards.
     legend = figure.legend(
         handles,
         [str(i) for i in range(len(names))],
         loc="outside upper left",
-        ncols=1 if max(map(len, names)) > _LONG_NAME else 2,
+        ncols=columns,
         frameon=False,
         fontsize=9,
         labelcolor=INK,
@@ -162,4 +177,17 @@ def _themed(svg: str) -> str:
         svg = svg.replace(colour, f"var(--m{i}, {colour})")
     svg = svg.replace(INK, "currentColor").replace(QUIET, "var(--quiet, #808080)")
     svg = re.sub(r"(\d+\.\d\d)\d+", r"\1", svg)  # hundredths of a point: half the file
+    svg = re.sub(r'\bd="([^"]+)"', lambda found: f'd="{_compact(found[1])}"', svg)
     return re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]+", r"font-size: \2; font-family: inherit", svg)
+
+
+def _compact(path: str) -> str:
+    """Leave out of a path what it means without; of dots, which are lines without length, those on top of others.
+
+    Dots are rounded to a tenth of a point: many coincide then, and a stroke covers a place once, whatever its opacity.
+    """
+    if not re.fullmatch(r"(?:M (\S+) (\S+) \nL \1 \2 \n)+", path):
+        return re.sub(r"\s*([A-Za-z])\s*", r"\1", path)
+    places = re.findall(r"M (\S+) (\S+)", path)
+    dots = dict.fromkeys(f"M{float(x):.1f} {float(y):.1f}h0" for x, y in places)
+    return "".join(dots)

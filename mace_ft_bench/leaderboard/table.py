@@ -7,13 +7,17 @@ from urllib.parse import quote
 
 from mace_ft_bench.leaderboard import board as boards
 from mace_ft_bench.leaderboard import wording
+from mace_ft_bench.leaderboard.cost import cost_rows
+from mace_ft_bench.leaderboard.provenance import commands
+from mace_ft_bench.leaderboard.studies import rank_text
 from mace_ft_bench.leaderboard.wording import NONE
 from mace_ft_bench.results.record import FAILED, NOT_COVERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mace_ft_bench.leaderboard.board import Board, CaseSection, Cell, MainRow, Source, ValueRow
+    from mace_ft_bench.leaderboard.board import Attempts, Board, Cell, MainRow, Source, ValueRow
+    from mace_ft_bench.results.case import Case
     from mace_ft_bench.results.record import Record
 
 _MAIN = (
@@ -39,9 +43,12 @@ def to_markdown(board: Board) -> str:
         boards.TIMES_NOTE if board.records else "",
         "## How scores work",
         escape(boards.HOW_SCORES_WORK),
-        *(part for case in board.cases for part in _section(boards.section(board, case))),
-        *_attempts("Failures", board.with_status(FAILED)),
-        *_attempts("Missing data and unsupported cases", board.with_status(NOT_COVERED)),
+        *_studies(board),
+        *_cost(board),
+        *(part for case in board.cases for part in _section(board, case)),
+        *_results(board),
+        *_attempts("Failures", board.attempts(FAILED)),
+        *_attempts("Missing data and unsupported cases", board.attempts(NOT_COVERED)),
         *_not_run(board),
         *_stale(board.stale),
         *_provenance(board),
@@ -85,14 +92,41 @@ def _score_text(cell: boards.ScoreCell) -> str:
     return f"0.000 ({cell.text})" if cell.failed else cell.text
 
 
-def _section(section: CaseSection) -> list[str]:
-    case = section.case
+def _studies(board: Board) -> list[str]:
+    header = ("model", "study", "rank", "score", "coverage", "not well, or why not ranked")
+    cells = [(model, study.cell(model, board.records)) for study in board.studies for model in board.models]
+    rows = [(model, c.study, rank_text(c.rank), c.score_text, c.coverage, c.reason or NONE) for model, c in cells]
+    return ["## Studies", boards.STUDIES_NOTE, markdown_table(header, rows)] if rows else []
+
+
+def _cost(board: Board) -> list[str]:
+    header = ("model", "case", "parameters", "score", "atoms", "µs per step and atom", "machine", "no time or score")
+    rows = [
+        (r.model, r.case, r.parameters, r.score_text, str(r.atoms or NONE), r.time_text, r.machine, r.reason or NONE)
+        for r in cost_rows(board)
+    ]
+    return ["## Cost", markdown_table(header, rows)] if rows else []
+
+
+def _results(board: Board) -> list[str]:
+    """Return all rows, as the other files have them."""
+    header = ("model", "study", "case", "metric", "error", "unit", "score", "status", "kind", "level of theory")
+    rows = [
+        (r.model, r.study, r.case, r.metric or NONE, r.error_text, r.unit, r.score_text, r.status, r.kind, r.theory)
+        for r in board.rows
+    ]
+    return ["## All results", markdown_table(header, rows)] if rows else []
+
+
+def _section(board: Board, case: Case) -> list[str]:
+    section = boards.section(board, case)
     header = ["", "kind", "level of theory", "score", *(_heading(column) for column in section.columns)]
     return [
         f"## {escape(case.title)}",
         f"`{case.id}`: {escape(case.description)}" if case.description else f"`{case.id}`",
         markdown_table(header, [_value_cells(row, len(section.columns)) for row in section.rows]),
         "\n".join(_source(source) for source in section.sources),
+        "\n".join(f"- To repeat it: {escape(command)}" for command in commands(board, case)),
     ]
 
 
@@ -117,9 +151,9 @@ def _source(source: Source) -> str:
     return f"- {escape('; '.join(source.labels))}: {escape(source.source)}.{doi}{note}"
 
 
-def _attempts(title: str, records: Sequence[Record]) -> list[str]:
-    rows = [(r.model, r.case, r.status.replace("_", " "), r.message or NONE) for r in records]
-    return [f"## {title}", markdown_table(("model", "case", "status", "reason"), rows)] if rows else []
+def _attempts(title: str, attempts: Sequence[Attempts]) -> list[str]:
+    rows = [(a.model, ", ".join(a.cases), a.status.replace("_", " "), a.message or NONE) for a in attempts]
+    return [f"## {title}", markdown_table(("model", "cases", "status", "reason"), rows)] if rows else []
 
 
 def _not_run(board: Board) -> list[str]:

@@ -187,6 +187,8 @@ def test_run_stores_reports_and_continues(emt, tmp_path):
     records = RecordStore(tmp_path / "out[1]").all()
     assert [record.status for record in records] == ["error", "error"]
     assert "leaderboard.html" in output("report", "out[1]")
+    (told,) = json.loads((tmp_path / "out[1]" / "leaderboard.json").read_text(encoding="utf-8"))["cases"]
+    assert told["settings"]["fmax"]  # a default, which the card does not name
 
 
 def test_ctrl_c_says_that_the_same_command_continues(emt, monkeypatch):

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pytest
 
 from mace_ft_bench.leaderboard.figures import FIGURES, draw_figure
-from mace_ft_bench.leaderboard.svg import model_styles
+from mace_ft_bench.leaderboard.svg import _compact, caption_of, model_styles
 from mace_ft_bench.results.case import Case, Metric, Reference
 
 from .fabricated import (
@@ -196,3 +196,23 @@ def test_phases_are_the_rows_of_their_figure_lowest_first():
         "bcc",
         "simple hexagonal",
     ]
+
+
+@pytest.mark.parametrize("width", [4, 60], ids=["short names", "long names"])
+def test_a_long_legend_leaves_room_for_the_curves(width):
+    names = [f"{i:0{width}d}" for i in range(20)]
+    svg = draw_figure(eos_case(), dict.fromkeys(names, EOS))  # matplotlib warns where it finds no room: an error here
+    few = draw_figure(eos_case(), dict.fromkeys(names[:2], EOS))
+    high, low = (float(re.search(r'viewBox="0 0 400 ([\d.]+)"', text)[1]) for text in (svg, few))
+    assert high > low + 100
+
+
+def test_dots_are_written_once_and_lines_as_they_are():
+    dots = "M 1.04 2.00 \nL 1.04 2.00 \nM 1.01 2.02 \nL 1.01 2.02 \nM 5.00 6.00 \nL 5.00 6.00 \n"
+    assert _compact(dots) == "M1.0 2.0h0M5.0 6.0h0"
+    assert _compact("M 1.04 2.00 \nL 3.01 -4.25 \nz\n") == "M1.04 2.00L3.01 -4.25z"
+
+
+def test_a_figure_says_what_it_shows():
+    case, result = EXAMPLES[-1]
+    assert caption_of(draw_figure(case, {"m": result})) == "Time per step against number of atoms."

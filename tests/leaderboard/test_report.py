@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from mace_ft_bench.leaderboard import report
-from mace_ft_bench.leaderboard.board import main_rows, make_board, section
+from mace_ft_bench.leaderboard.board import main_rows, make_board, provenance_rows, section
 from mace_ft_bench.leaderboard.report import to_html, write_report
 from mace_ft_bench.leaderboard.table import escape, markdown_table, to_markdown
 from mace_ft_bench.results.case import load_cases
+from mace_ft_bench.results.record import Provenance
 
 from .fabricated import ELASTIC, GSFE, elastic_case, gsfe_case, make_case, make_record
 
@@ -89,11 +93,13 @@ def cells(line: str) -> list[str]:
 
 def test_the_page_is_well_formed_and_loads_nothing(board):
     page = Page(to_html(board))
-    assert not [tag for tag, _ in page.seen if tag in {"script", "link", "iframe", "object", "embed", "img"}]
+    assert not [tag for tag, _ in page.seen if tag in {"link", "iframe", "object", "embed", "img"}]
+    assert [attributes for tag, attributes in page.seen if tag == "script"] == [{}]
     for tag, attributes in page.seen:
         assert not LOADING & set(attributes)
         target = attributes.get("href") or "#"
-        assert target.startswith("#") or (tag == "a" and target.startswith("https://doi.org/"))
+        inside = target.startswith("#") or "download" in attributes
+        assert inside or (tag == "a" and target.startswith("https://doi.org/"))
     assert "url(http" not in to_html(board)
     assert "@import" not in to_html(board)
 
@@ -107,7 +113,7 @@ def test_identifiers_of_the_page_are_unique_and_resolve(board):
 
 
 def test_names_are_escaped(board):
-    assert "<script>" not in to_html(board)
+    assert "<script>alert" not in to_html(board)
     assert "<script>alert(1)</script>" in Page(to_html(board)).text
     assert "<script" not in to_markdown(board)
 
@@ -132,7 +138,7 @@ def test_failures_gaps_and_stale_records_are_told(board, render):
 
 def test_markdown_columns_are_consistent(board):
     found = tables(to_markdown(board))
-    assert len(found) == 9
+    assert len(found) == 11
     for table in found:
         assert len({len(cells(line)) for line in table}) == 1, table[0]
         assert set(cells(table[1])) == {"---"}
@@ -185,10 +191,54 @@ def test_identifiers_keep_the_material_where_there_are_several():
 
 def test_files_are_written_together(tmp_path, cases):
     paths = write_report([make_record("m", cases[0])], cases, tmp_path / "new" / "folder")
-    assert sorted(path.name for path in paths.html.parent.iterdir()) == ["leaderboard.html", "leaderboard.md"]
+    names = sorted(path.name for path in paths.html.parent.iterdir())
+    assert names == [f"leaderboard.{end}" for end in ("csv", "html", "json", "md")]
     assert paths.markdown.read_text(encoding="utf-8").startswith("# mace_ft_bench leaderboard")
     again = write_report([make_record("m", cases[0])], cases, paths.html.parent)
     assert again.html.read_text(encoding="utf-8") == paths.html.read_text(encoding="utf-8")
+
+
+def test_browsers_may_run_the_script_of_the_page_and_no_other(board):
+    text = to_html(board)
+    script = text[text.index("<script>") + len("<script>") : text.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(a["content"] for tag, a in Page(text).seen if tag == "meta" and "http-equiv" in a)
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def test_headings_descend_one_level_at_a_time(board):
+    levels = [int(tag[1]) for tag, _ in Page(to_html(board)).seen if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_tables_are_told_to_those_who_do_not_see_them(board):
+    seen = Page(to_html(board)).seen
+    assert {attributes.get("scope") for tag, attributes in seen if tag == "th"} == {"row", "col"}
+    boxes = [attributes for _, attributes in seen if "scroll" in (attributes.get("class") or "").split()]
+    assert len(boxes) == sum(tag == "table" for tag, _ in seen)
+    assert all(box["role"] == "region" and box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+    figures = [tag for tag, _ in seen if tag in {"figure", "figcaption"}]
+    assert figures == ["figure", "figcaption"] * (len(figures) // 2)
+    assert len(figures) >= 4
+    assert ("html", {"lang": "en"}) in seen
+
+
+def test_what_ended_for_one_reason_is_told_once(cases):
+    failed = [make_record("m", case, "unsupported", message="No.") for case in cases]
+    (told,) = make_board(failed, cases).attempts({"unsupported"})
+    assert (told.model, told.cases, told.message) == ("m", ("mo/one", "mo/shown", "mo/two"), "No.")
+
+
+def test_settings_of_records_that_computed_nothing_are_not_shown(cases):
+    fast, none = (Provenance(accelerator=name) for name in ("fused", "none"))
+    records = [
+        make_record("m", cases[0], provenance=fast),
+        make_record("m", cases[1], "unsupported", provenance=none),
+    ]
+    (row,) = provenance_rows(make_board(records, cases))
+    assert row.facts["accelerator"] == "fused"
 
 
 def test_nothing_is_written_if_rendering_fails(tmp_path, cases, monkeypatch):
@@ -212,7 +262,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, cases, 
     with pytest.raises(OSError, match="disk full"):
         write_report([make_record("m", cases[0])], cases, tmp_path)
     assert paths.markdown.read_text(encoding="utf-8") == before
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_without_records_the_page_says_so(tmp_path, cases):
@@ -257,6 +307,7 @@ package.__path__ = [{str(ROOT)!r}]
 sys.modules["mace_ft_bench"] = package
 import mace_ft_bench.leaderboard.report as report
 from mace_ft_bench.results.case import load_cases
+from mace_ft_bench.results.record import Provenance
 report.write_report([], load_cases().values(), pathlib.Path({str(tmp_path)!r}))
 print(*{{name.split(".")[0] for name in sys.modules}})
 """
