@@ -217,7 +217,11 @@ def diatomics(case: Case, results: Results, styles: Styles) -> str:
                 (lines[model],) = axes.plot(*curve, linewidth=1.4, **look)
         tidy(axes, "", "")
         axes.set_title(pair, loc="left", fontsize=9.5, color=INK)
-        axes.set_ylim(_around_the_minimum([result["energy_ev"].get(pair, (0.0,)) for result in results.values()]))
+        axes.set_ylim(
+            _around_the_minimum(
+                [result["energy_ev"][pair] for result in results.values() if pair in result["energy_ev"]]
+            )
+        )
     for axes in panels[len(pairs) :]:
         axes.set_axis_off()
     figure.supxlabel("distance [Å]", fontsize=10, color=INK)
@@ -235,7 +239,8 @@ def diatomics(case: Case, results: Results, styles: Styles) -> str:
 
 def _around_the_minimum(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Return limits that show the wells; the repulsion leaves the panel, and so does what falls far below it."""
-    well = max(1.0, min(_DEEPEST, *(-min(curve) for curve in curves)))
+    depths = [-min(curve) for curve in curves]
+    well = max([1.0, *(depth for depth in depths if depth <= _DEEPEST)])
     return -1.2 * well, 1.2 * well
 
 

@@ -5,6 +5,7 @@ Means hide what got worse, so no mean is taken: every case that both models cove
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 Outcome = Literal["better", "as good", "worse", "failed", "not compared"]
 
-SLACK = 0.02
-"""Loss of score of a case that still counts as good: a case at its tolerance scores 0.5, a perfect one 1."""
+RELATIVE_SLACK = 0.05
+"""Growth of an error that still counts as good."""
+TOLERANCE_SLACK = 0.02
+"""The same as a share of the metric's tolerance, for errors near zero."""
+GAIN = 0.02
+"""Gain of score from which on a case is better: one at its tolerance scores 0.5, a perfect one 1."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,9 @@ class Comparison:
 def compare_models(cases: Iterable[Case], records: Records, *, model: str, parent: str) -> list[Comparison]:
     """Compare two models on the scored cases.
 
-    A case that either model does not cover is not compared. One on which the model fails and its parent does not has
-    failed, whatever the parent's error was.
+    A case that either model does not cover is not compared, nor one on which both come to nothing. One on which the
+    model fails and its parent does not has failed, whatever the parent's error was, and so has one that ended in an
+    error: what crashes was not judged. A case is worse if any of its errors grew, whatever became of the others.
 
     Parameters
     ----------
@@ -66,8 +72,23 @@ def _compared(case: Case, own: Record, parent: Record) -> Comparison:
     for record in (own, parent):
         if record.status in NOT_COVERED:
             return Comparison(case.id, "not compared", *scores, f"{record.model}: {record.message}")
-    if own.status in FAILED and parent.status not in FAILED:
+    if own.status == "error" or (own.status in FAILED and parent.status not in FAILED):
         return Comparison(case.id, "failed", *scores, own.message)
-    gain = (scores[0] or 0.0) - (scores[1] or 0.0)
-    outcome: Outcome = "worse" if gain < -SLACK else "better" if gain > SLACK else "as good"
-    return Comparison(case.id, outcome, *scores, own.message)
+    if own.status in FAILED:
+        return Comparison(case.id, "not compared", *scores, f"both failed; {own.model}: {own.message}")
+    worse = [] if parent.status in FAILED else _grown(case, own, parent)
+    if worse:
+        return Comparison(case.id, "worse", *scores, f"larger: {', '.join(worse)}")
+    better = (scores[0] or 0.0) - (scores[1] or 0.0) > GAIN
+    return Comparison(case.id, "better" if better else "as good", *scores)
+
+
+def _grown(case: Case, own: Record, parent: Record) -> list[str]:
+    """Return the labels of the metrics whose error grew beyond the slack, or that only the parent has."""
+    return [
+        metric.label
+        for name, metric in case.metrics.items()
+        if name in parent.errors
+        and not abs(own.errors.get(name, math.inf))
+        <= (1 + RELATIVE_SLACK) * abs(parent.errors[name]) + TOLERANCE_SLACK * metric.tolerance
+    ]

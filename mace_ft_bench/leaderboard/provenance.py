@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mace_ft_bench.leaderboard import wording
 from mace_ft_bench.leaderboard.board import PROVENANCE, weights_name
 from mace_ft_bench.leaderboard.wording import NONE
+from mace_ft_bench.results.case import DatasetStructure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,5 +135,5 @@ def _command(case: Case, models: Sequence[str], head: str, device: str) -> str:
     words += ["--device", device] if device else []
     words += ["--head", head] if head else []
     words += ["--trust"] if any(model.endswith(".model") for model in models) else []
-    words += ["--fetch"] if case.frames else []
+    words += ["--fetch"] if case.frames or isinstance(case.structure, DatasetStructure) else []
     return shlex.join(words)

@@ -121,14 +121,16 @@ def _largest_displacement(start: Atoms, final: Atoms) -> float:
 def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:
     """Return signed errors ``formation_energy_ev_<type>`` [eV] and the root mean square ``formation_rms_ev`` of them.
 
-    Configuration types are those of the reference that the result has too.
+    Configuration types are those of the reference that the result has too. Without one of them there is no root mean
+    square, so that leaving a hard one out cannot improve it.
     """
     prefix = "formation_energy_ev_"
     values = {name.removeprefix(prefix): value for name, value in reference.items() if name.startswith(prefix)}
     known = result.formation_energy_ev
     errors = {f"{prefix}{name}": known[name] - value for name, value in values.items() if name in known}
-    rms = {"formation_rms_ev": float(np.sqrt(np.mean(np.square(list(errors.values())))))} if errors else {}
-    return errors | rms
+    if errors and len(errors) == len(values):
+        errors["formation_rms_ev"] = float(np.sqrt(np.mean(np.square(list(errors.values())))))
+    return errors
 
 
 PROPERTY = Property(

@@ -19,7 +19,7 @@ from ase.constraints import FixedLine
 
 from mace_ft_bench.errors import DataError, StructureError
 from mace_ft_bench.properties.base import Property, evaluate
-from mace_ft_bench.properties.checks import require, require_finite, require_positive
+from mace_ft_bench.properties.checks import require, require_crystal, require_finite, require_positive
 from mace_ft_bench.properties.relax import MAX_STEPS, relaxed
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.units import EV_PER_A2_IN_J_PER_M2
@@ -85,8 +85,7 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     UnconvergedError, UnstableError
         If the relaxation of a point fails, or an energy is not finite.
     """
-    if atoms.cell.rank < 3 or not atoms.pbc.all():  # noqa: PLR2004 - three dimensions
-        raise StructureError("The block of a stacking fault is not periodic.", fix="set pbc and three cell vectors.")
+    require_crystal(atoms, "A stacking fault")
     block = _with_boundary_above(settings.layers_below, atoms)
     fractions = np.linspace(0, 1, settings.points)
     energies = np.array(_energies([_tilted(block, fraction, settings) for fraction in fractions], calc, settings))

@@ -36,6 +36,8 @@ _EXPLODED = 10.0
 """Multiple of the target temperature at which a trajectory has come apart."""
 _MOST_POINTS = 400
 """Points of a trace that a result keeps; each is the mean over its share of the steps."""
+_STANDARD_ERRORS = 3.0
+"""A mean temperature within so many of its standard errors is right; those of short trajectories are too small."""
 _AXES = {"a": 0, "b": 1, "c": 2}
 
 
@@ -118,6 +120,8 @@ class Result:
     """A trajectory, and what was asked of it; None and empty where it was not."""
 
     atoms: int
+    target_temperature_k: float
+    """That of the thermostat."""
     mean_temperature_k: float
     """Mean kinetic temperature of the production."""
     temperature_error_k: float
@@ -176,6 +180,7 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     energies = (run.energies - run.energies[0]) / len(start) * MEV
     return Result(
         atoms=len(start),
+        target_temperature_k=settings.temperature,
         mean_temperature_k=float(production.mean()),
         temperature_error_k=analysis.block_error(production),
         equilibration_ps=settings.equilibration_ps,
@@ -198,8 +203,19 @@ def _prepared(atoms: Atoms, settings: Settings) -> Atoms:
     held = np.isin(start.symbols, settings.fixed)
     if np.count_nonzero(~held) < (1 if held.any() else 2):
         raise StructureError("Nothing can move.", fix="enlarge repeat, or hold fewer elements.")
+    _rehearse(start, settings)
     start.set_constraint(FixAtoms(mask=held) if held.any() else None)
     return start
+
+
+def _rehearse(start: Atoms, settings: Settings) -> None:
+    """Analyse atoms at rest: what cannot be analysed is refused before the trajectory, not after it."""
+    if settings.bonds is not None:
+        analysis.bonds_kept([start], settings.bonds.pair, length=settings.bonds.length, start=start)
+    if settings.diffusing is not None:
+        frames = settings.steps_of(settings.production_ps) // settings.interval + 1
+        rest = np.zeros((frames, int(np.count_nonzero(start.symbols == settings.diffusing)), 3))
+        analysis.diffusion_coefficient(*analysis.mean_square_displacement(rest, 1.0))
 
 
 def _run(moving: Atoms, calc: Calculator, settings: Settings) -> _Trajectory:
@@ -316,22 +332,23 @@ def _thinned(values: np.ndarray) -> tuple[float, ...]:
 
 
 def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:
-    """Return signed errors of the mean temperature, of peaks, of diffusion and of bonds, where the reference has them.
+    """Return signed errors.
+
+    ``mean_temperature_k`` is what the mean is off the thermostat by beyond three standard errors, so that a short
+    trajectory is not scored by its noise; ``bonds_kept_percent`` counts from 100, all bonds of the start. Peaks and
+    diffusion are compared with the reference where it has them.
 
     Raises
     ------
     DataError
         If the reference has a value that the settings did not ask for.
     """
-    names = (
-        "mean_temperature_k",
-        "profile_first_peak_nm",
-        "rdf_first_peak_angstrom",
-        "diffusion_cm2_per_s",
-        "bonds_kept_percent",
-    )
-    errors = {}
-    for name in names:
+    off = result.mean_temperature_k - result.target_temperature_k
+    noise = _STANDARD_ERRORS * result.temperature_error_k
+    errors = {"mean_temperature_k": float(np.sign(off) * max(0.0, abs(off) - noise))}
+    if result.bonds_kept_percent is not None:
+        errors["bonds_kept_percent"] = result.bonds_kept_percent - 100
+    for name in ("profile_first_peak_nm", "rdf_first_peak_angstrom", "diffusion_cm2_per_s"):
         if name in reference:
             value = getattr(result, name)
             if value is None:

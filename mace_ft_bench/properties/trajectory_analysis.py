@@ -37,7 +37,8 @@ def block_error(values: np.ndarray) -> float:
 
     Neighbours are averaged in pairs again and again until eight or more blocks are left; the largest of the standard
     errors on the way counts, because those of blocks shorter than the correlation are too small (Flyvbjerg and
-    Petersen, doi 10.1063/1.457480). A series shorter than eight has the plain standard error.
+    Petersen, doi 10.1063/1.457480). A series shorter than eight has the plain standard error, and one of some twenty
+    correlation times an error that is too small by a third.
 
     Parameters
     ----------
@@ -92,23 +93,6 @@ def radial_distribution(
         found, centres = get_rdf(few, reach, bins, distance_matrix=few.get_all_distances(mic=True), elements=pair)
         total += found
     return centres, total / len(frames)
-
-
-def coordination_number(r: np.ndarray, g: np.ndarray, *, density: float, within: float) -> float:
-    """Return the mean number of neighbours: the integral of 4 pi r^2 density g(r).
-
-    Parameters
-    ----------
-    r, g
-        Radial distribution function, as :func:`radial_distribution` returns it.
-    density
-        Number density of the neighbours [1/Angstrom^3].
-    within
-        Largest distance [Angstrom].
-    """
-    half = (r[1] - r[0]) / 2
-    shells = 4 / 3 * np.pi * ((r + half) ** 3 - (r - half) ** 3)
-    return float(density * np.sum((shells * g)[r + half <= within]))
 
 
 def first_peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

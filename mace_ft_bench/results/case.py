@@ -185,7 +185,8 @@ class Case(StrictTable):
         if not self.modes:
             return self
         changes = self.modes.get(mode, ModeChanges(settings={}))
-        return replace(self, settings=self.settings | changes.settings, mode=mode, title=f"{self.title} ({mode})")
+        settings = _merged(self.settings, changes.settings)
+        return replace(self, settings=settings, mode=mode, title=f"{self.title} ({mode})")
 
     def content_hash(self) -> str:
         """Return a hash of all that determines the errors: property, input, settings, scored reference."""
@@ -198,6 +199,15 @@ class Case(StrictTable):
             "reference": reference.values if reference else None,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with changes; of a table inside it, what the changes do not name stays, too."""
+    found = dict(table)
+    for key, value in changes.items():
+        own = found.get(key)
+        found[key] = _merged(own, value) if isinstance(own, dict) and isinstance(value, dict) else value
+    return found
 
 
 def load_case(path: Path, *, root: Path) -> Case:

@@ -22,16 +22,15 @@ from mace_ft_bench.calculators.heads import choose_head
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.fetch import load_frames
-from mace_ft_bench.datasets.frames import CONFIG_TYPE
 from mace_ft_bench.errors import (
     MissingDataError,
-    StructureError,
     UnconvergedError,
     UnknownNameError,
     UnstableError,
     UnsupportedElementError,
 )
 from mace_ft_bench.properties.base import Property, get_property
+from mace_ft_bench.properties.frame_selection import only
 from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results import machine
 from mace_ft_bench.results.case import Case, DatasetStructure, FileStructure
@@ -306,15 +305,8 @@ def _target(task: Task) -> Any:  # noqa: ANN401 - Atoms, or a list of them
 
 def _frame(wanted: DatasetStructure, options: RunOptions) -> Atoms:
     frames = load_frames(wanted.dataset, wanted.split, mirror=options.mirror, download=options.download)
-    found = [frame for frame in frames if wanted.config_type in {"", frame.info[CONFIG_TYPE]}]
-    if len(found) != 1:
-        known = sorted({frame.info[CONFIG_TYPE] for frame in frames})
-        raise StructureError(
-            f"{len(found)} frames of {wanted.dataset}, split {wanted.split}, are of the configuration type "
-            f'"{wanted.config_type}"; there are {known}.',
-            fix="name one that a single frame has.",
-        )
-    return Atoms(found[0].numbers, found[0].positions, cell=found[0].cell, pbc=found[0].pbc)
+    found = frames[0] if len(frames) == 1 and not wanted.config_type else only(frames, wanted.config_type)
+    return Atoms(found.numbers, found.positions, cell=found.cell, pbc=found.pbc)
 
 
 def _settings(case: Case, item: Property) -> Any:  # noqa: ANN401 - the property's own dataclass

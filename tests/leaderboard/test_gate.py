@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mace_ft_bench.leaderboard.gate import SLACK, compare_models, passes
+from mace_ft_bench.leaderboard.gate import RELATIVE_SLACK, TOLERANCE_SLACK, compare_models, passes
 
 from .fabricated import make_case, make_record
 
@@ -37,9 +37,19 @@ def test_one_case_that_got_worse_is_not_outweighed_by_another():
 def test_slack_allows_noise_and_no_more():
     parent = [("ok", 1.0), ("ok", 1.0)]
     assert outcomes([("ok", 1.0), ("ok", -1.02)], parent) == ["as good", "as good"]
-    # A score of 0.5 falls by SLACK at an error of -log2(0.5 - SLACK).
-    assert outcomes([("ok", 1.0), ("ok", 1.07)], parent) == ["as good", "worse"]
-    assert pytest.approx(0.02) == SLACK
+    allowed = 1.0 + RELATIVE_SLACK + TOLERANCE_SLACK
+    assert outcomes([("ok", 1.0), ("ok", allowed - 1e-6)], parent) == ["as good", "as good"]
+    assert outcomes([("ok", 1.0), ("ok", allowed + 1e-6)], parent) == ["as good", "worse"]
+
+
+def test_a_bad_parent_is_no_excuse():
+    assert outcomes([("ok", 0.0), ("ok", 60.0)], [("ok", 0.0), ("ok", 9.0)]) == ["as good", "worse"]
+
+
+def test_two_crashes_are_no_pass():
+    crash = [("error", 0.0), ("error", 0.0)]
+    assert outcomes(crash, crash) == ["failed", "failed"]
+    assert not passes(compared(crash, crash))
 
 
 @pytest.mark.parametrize("status", ["unconverged", "unstable", "error"])
@@ -50,11 +60,13 @@ def test_a_failure_fails_even_beside_a_useless_parent(status):
     assert not passes(result)
 
 
-def test_where_both_fail_nothing_got_worse_but_the_reason_is_told():
+def test_where_both_fail_nothing_is_compared_and_the_reason_is_told():
     result = compared([("ok", 0.0), ("unstable", 0.0)], [("ok", 0.0), ("unconverged", 0.0)])
-    assert result[1].outcome == "as good"
-    assert result[1].reason
+    assert result[1].outcome == "not compared"
+    assert result[1].reason.startswith("both failed; new: ")
     assert passes(result)
+    nothing = [("unstable", 0.0)] * 2
+    assert not passes(compared(nothing, nothing))
 
 
 @pytest.mark.parametrize("who", ["new", "old"])

@@ -9,7 +9,7 @@ import pytest
 
 from mace_ft_bench.leaderboard.board import make_board
 from mace_ft_bench.leaderboard.provenance import ORIGIN, commands, origins, package_sets, settings_in_force
-from mace_ft_bench.results.case import FramesInput
+from mace_ft_bench.results.case import DatasetStructure, FramesInput
 from mace_ft_bench.results.record import Provenance
 
 from .fabricated import make_case, make_record
@@ -95,6 +95,12 @@ def test_a_mode_is_named_where_the_usual_one_is_another(changes, words):
     case = make_case("one", **changes)
     (command,) = commands(make_board([make_record("a", case)], [case]), case)
     assert command.split("mo/one")[1].split("--device")[0].strip() == words
+
+
+def test_a_structure_of_a_dataset_is_fetched():
+    case = make_case("one", structure=DatasetStructure("dataset", "set", "test"))
+    (command,) = commands(make_board([make_record("a", case)], [case]), case)
+    assert "--fetch" in command
 
 
 def test_models_that_were_not_run_are_not_repeated(cases):

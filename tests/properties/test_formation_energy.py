@@ -92,3 +92,5 @@ def test_compare_returns_planted_errors():
         {"formation_energy_ev_a": -0.3, "formation_energy_ev_b": 0.4, "formation_rms_ev": 0.125**0.5}
     )
     assert formation_energy.compare(result, {}) == {}
+    more = reference | {"formation_energy_ev_hard": 9.0}  # leaving it out must not improve the mean
+    assert "formation_rms_ev" not in formation_energy.compare(result, more)

@@ -253,7 +253,7 @@ def test_a_nan_energy_is_unstable(recorder):
 def test_a_slab_is_refused(morse):
     slab = bcc_110()
     slab.pbc = (True, True, False)
-    with pytest.raises(StructureError, match="not periodic"):
+    with pytest.raises(StructureError, match="needs a crystal"):
         gsfe.compute(slab, morse, PATH)
 
 

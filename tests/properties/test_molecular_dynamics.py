@@ -162,16 +162,25 @@ def test_forces_that_are_not_finite_end_the_run():
 
 def result(**changes):
     empty = dict.fromkeys((field.name for field in fields(Result)), None)
-    return Result(**(empty | changes))
+    right = {"mean_temperature_k": 300.0, "target_temperature_k": 300.0, "temperature_error_k": 1.0}
+    return Result(**(empty | right | changes))
 
 
 def test_errors_are_those_that_were_put_in():
-    found = result(mean_temperature_k=305.0, profile_first_peak_nm=0.33, bonds_kept_percent=90.0)
-    reference = {"mean_temperature_k": 298.0, "profile_first_peak_nm": 0.36, "bonds_kept_percent": 100.0}
-    assert molecular_dynamics.compare(found, reference) == pytest.approx(
+    found = result(
+        mean_temperature_k=308.0,
+        target_temperature_k=298.0,
+        temperature_error_k=1.0,
+        profile_first_peak_nm=0.33,
+        bonds_kept_percent=90.0,
+    )
+    assert molecular_dynamics.compare(found, {"profile_first_peak_nm": 0.36}) == pytest.approx(
         {"mean_temperature_k": 7.0, "profile_first_peak_nm": -0.03, "bonds_kept_percent": -10.0}
     )
-    assert molecular_dynamics.compare(found, {}) == {}
+    assert molecular_dynamics.compare(result(), {}) == {"mean_temperature_k": 0.0}
+    cold = result(mean_temperature_k=290.0, target_temperature_k=298.0, temperature_error_k=2.0)
+    assert molecular_dynamics.compare(cold, {})["mean_temperature_k"] == pytest.approx(-2.0)
+    assert molecular_dynamics.compare(replace(cold, temperature_error_k=4.0), {})["mean_temperature_k"] == 0.0
     with pytest.raises(DataError, match="diffusion_cm2_per_s was not computed"):
         molecular_dynamics.compare(found, {"diffusion_cm2_per_s": 1e-5})
 
@@ -199,11 +208,13 @@ def test_bad_settings(changes, match):
         ({"fixed": ("Cu",)}, "Nothing can move"),
         ({"bonds": BondSettings(("P", "S"), 2.0)}, "no P in"),
         ({"profile": ProfileSettings("O", "C")}, "no O in"),
+        ({"bonds": BondSettings(("Cu", "Cu"), 1.0)}, "No Cu and Cu are within 1"),
+        ({"diffusing": "Cu", "production_ps": 0.02, "interval": 2}, "a longer trajectory"),
     ],
 )
-def test_bad_structures(changes, match):
+def test_what_cannot_work_is_refused_before_the_first_step(changes, match):
     with pytest.raises(StructureError, match=match):
-        compute(copper(), EMT(), replace(SHORT, **changes))
+        compute(copper(), None, replace(SHORT, **changes))
 
 
 def test_a_molecule_is_no_crystal():

@@ -179,11 +179,12 @@ def test_cards_without_modes_keep_the_keys_of_their_records():
 
 
 MODES_OF_A_CARD = """
-settings = { points = 9, strain = 0.1 }
+settings = { points = 9, strain = 0.1, shape = { axis = "c", above = "C" } }
 runs_in = ["quick", "full"]
 TABLES
 [modes.quick.settings]
 points = 5
+shape = { axis = "b" }
 """
 
 
@@ -194,8 +195,8 @@ def with_modes(folder, text=MODES_OF_A_CARD):
 def test_a_mode_changes_the_settings_it_names_and_the_hash(tmp_path):
     case = with_modes(tmp_path)
     quick, full = case.in_mode("quick"), case.in_mode("full")
-    assert quick.settings == {"points": 5, "strain": 0.1}
-    assert full.settings == {"points": 9, "strain": 0.1}
+    assert quick.settings == {"points": 5, "strain": 0.1, "shape": {"axis": "b", "above": "C"}}
+    assert full.settings == {"points": 9, "strain": 0.1, "shape": {"axis": "c", "above": "C"}}
     assert (quick.mode, quick.title, full.mode, full.title) == ("quick", "t (quick)", "full", "t (full)")
     assert quick.content_hash() != full.content_hash() == case.content_hash()
     assert case.in_mode("standard") is None
