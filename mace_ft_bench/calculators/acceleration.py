@@ -132,16 +132,23 @@ class Acceleration:
         return backend.evaluate(graph)
 
     def _known(self, graph: Graph, situation: tuple[int, frozenset[int]]) -> Backend | None:
-        """Return a way that was compared on every pair of elements of this graph; many sets of elements share pairs."""
-        if not self._proofs:
+        """Return the way that serves this size class, compared on pairs of elements that it was not compared on yet.
+
+        Many sets of elements share pairs. Of a batch those structures are compared that have the new ones.
+        """
+        name = next((name for size, name in self._proofs if size == situation[0]), None)
+        backend = self._built.get(name) if name else None
+        if name is None or backend is None:
             return None
-        pairs = graph.element_pairs()
-        for (size, name), proven in self._proofs.items():
-            backend = self._built.get(name)
-            if size == situation[0] and backend is not None and pairs <= proven:
-                self._chosen[situation] = backend
-                return backend
-        return None
+        new = graph.element_pairs() - self._proofs[situation[0], name]
+        if new and name != PLAIN:
+            part = graph.showing(new)
+            expected = BUILDERS[PLAIN](self._model, self._head).evaluate(part)
+            if self._proven(name, part, expected, required=self.mode != "auto") is None:
+                return None
+        self._proofs[situation[0], name] |= new
+        self._chosen[situation] = backend
+        return backend
 
     def _choose(self, graph: Graph, situation: tuple[int, frozenset[int]]) -> Backend:
         plain = BUILDERS[PLAIN](self._model, self._head)

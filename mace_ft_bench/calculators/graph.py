@@ -55,10 +55,38 @@ class Graph:
 
     def element_pairs(self) -> set[tuple[int, int]]:
         """Return the pairs of elements, as indices in the model, that are candidate neighbours."""
-        first, second = np.repeat(self.species, np.diff(self.first_pair)), self.species[self.sender]
+        first, second = self._elements_of_pairs()
         count = int(self.species.max()) + 1
         found = np.flatnonzero(np.bincount(first * count + second, minlength=count**2))
         return {(int(code) // count, int(code) % count) for code in found}
+
+    def showing(self, pairs: set[tuple[int, int]]) -> Graph:
+        """Return some of the structures, small ones first, that have all of these pairs of elements between them."""
+        first, second = self._elements_of_pairs()
+        owner = np.repeat(self.structure, np.diff(self.first_pair))
+        chosen: set[int] = set()
+        for a, b in sorted(pairs):
+            having = np.unique(owner[(first == a) & (second == b)])
+            if not chosen & set(having.tolist()):
+                chosen.add(int(having[np.argmin(self.sizes[having])]))
+        return self.part(np.array(sorted(chosen)))
+
+    def part(self, structures: np.ndarray) -> Graph:
+        """Return the graph of some structures, by their ascending indices."""
+        kept, counts = np.isin(self.structure, structures), np.diff(self.first_pair)
+        pairs, index = np.repeat(kept, counts), np.cumsum(kept) - 1
+        return Graph(
+            positions=self.positions[kept],
+            cells=self.cells[structures],
+            structure=np.searchsorted(structures, self.structure[kept]),
+            species=self.species[kept],
+            first_pair=np.concatenate([[0], np.cumsum(counts[kept])]),
+            sender=index[self.sender[pairs]].astype(self.sender.dtype),
+            shift=self.shift[pairs],
+        )
+
+    def _elements_of_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.repeat(self.species, np.diff(self.first_pair)), self.species[self.sender]
 
 
 def pair_table(candidates: Candidates, atoms: int) -> PairTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mace_ft_bench import get_calculator
 from mace_ft_bench.calculators import acceleration, backends
 from mace_ft_bench.calculators.acceleration import TOLERANCES, difference, size_class
 from mace_ft_bench.calculators.backends import BUILDERS, Output
+from mace_ft_bench.calculators.graph import join, search_pairs
 from mace_ft_bench.calculators.timings import Timings
 from mace_ft_bench.errors import AccelerationError, CardError, UnknownNameError
 
@@ -282,6 +283,58 @@ def test_pairs_of_elements_are_compared_once(tiny_file, monkeypatch):
         calculator.evaluate([atoms])
         assert len(calls) == comparisons
         assert calculator.accelerator == "fused"
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_of_a_batch_only_what_is_new_is_compared(tiny_file, monkeypatch):
+    sizes = []
+    original = backends.TorchBackend.evaluate
+    monkeypatch.setattr(
+        backends.TorchBackend,
+        "evaluate",
+        lambda self, graph: sizes.append(graph.sizes.tolist()) or original(self, graph),
+    )
+    calculator = get_calculator(tiny_file, accelerate="fused")
+    metals = [crystal() for _ in range(8)]
+    compound = crystal() * (1, 1, 2)
+    compound.symbols[:] = ["Mo", "Si"] * 2
+    calculator.evaluate(metals)
+    found = calculator.evaluate([*metals[:6], compound])
+    assert sizes == [[2] * 8, [4]]
+    alone = get_calculator(tiny_file, accelerate="off").evaluate([compound])[0]
+    assert found[-1]["energy"] == pytest.approx(alone["energy"], abs=1e-8)
+
+
+@pytest.mark.usefixtures("fresh_cache", "wrong_fused")
+def test_a_difference_on_new_pairs_is_found(tiny_file, monkeypatch):
+    """What is wrong for silicon only shows as soon as there is silicon."""
+    with monkeypatch.context() as patch:
+        patch.setattr(acceleration, "difference", lambda *_: None)
+        calculator = get_calculator(tiny_file, accelerate="fused")
+        calculator.evaluate([crystal()])
+    compound = crystal()
+    compound.symbols[:] = ["Mo", "Si"]
+    with pytest.raises(AccelerationError, match="differs from the plain path"):
+        calculator.evaluate([compound])
+
+
+def test_a_part_of_a_graph_is_that_of_its_structures():
+    rng = np.random.default_rng(0)
+    structures = [bulk("Mo", cubic=True) * (1, 1, number) for number in (1, 2, 3)]
+    for atoms in structures:
+        atoms.rattle(0.1, rng=rng)
+    structures[1].symbols[:] = "Si"
+    species = np.zeros(100, dtype=np.int64)
+    species[14] = 1
+    whole = join(structures, search_pairs(structures, 4.0), species)
+    few = [structures[0], structures[2]]
+    expected = join(few, search_pairs(few, 4.0), species)
+    part = whole.part(np.array([0, 2]))
+    for field in fields(part):
+        np.testing.assert_array_equal(getattr(part, field.name), getattr(expected, field.name), err_msg=field.name)
+    assert whole.showing({(1, 1)}).sizes.tolist() == [4]
+    assert whole.showing({(0, 0)}).sizes.tolist() == [2], "the smallest that has the pair"
+    assert whole.showing({(0, 0), (1, 1)}).sizes.tolist() == [2, 4]
 
 
 @pytest.mark.usefixtures("fresh_cache")
