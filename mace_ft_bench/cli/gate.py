@@ -63,10 +63,7 @@ def gate(
     cases_run = {task.case.id: task.case for task in done.tasks}.values()
     comparisons = compare_models(cases_run, records, model=names[0], parent=names[1])
     passed = passes(comparisons)
-    if json:
-        print_json({"model": names[0], "parent": names[1], "passed": passed, "cases": list(map(asdict, comparisons))})
-    else:
-        _show(comparisons, names, passed=passed)
+    _report(comparisons, names, passed=passed, json=json)
     if not passed:
         raise typer.Exit(_EXIT_WORSE)
 
@@ -79,6 +76,13 @@ def _parent_of(model: str) -> str:
     if not found:
         raise UnknownNameError(f"The parent of {model} is not known.", fix="name it with --parent.")
     return found
+
+
+def _report(comparisons: Sequence[Comparison], names: Sequence[str], *, passed: bool, json: bool) -> None:
+    if json:
+        print_json({"model": names[0], "parent": names[1], "passed": passed, "cases": list(map(asdict, comparisons))})
+    else:
+        _show(comparisons, names, passed=passed)
 
 
 def _show(comparisons: Sequence[Comparison], names: Sequence[str], *, passed: bool) -> None:
