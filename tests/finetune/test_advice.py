@@ -46,7 +46,8 @@ def test_good_recipes_pass(recipe):
     assert advise(recipe(**GOOD), FRAMES) == []
     embedded = load_recipe(PACKAGE.parent / "recipes" / "mo-ft.toml")
     molybdenum = replace(FRAMES, frames=229, groups={"Elastic": 61, "AIMD-NVT": 168}, elements=("Mo",))
-    assert advise(embedded, molybdenum) == []
+    (said,) = advise(embedded, molybdenum)  # it was chosen on validation frames in spite of the advice
+    assert said.startswith("optimiser.lr 0.02 is outside")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def mirror(tmp_path, monkeypatch):
                 writer.write(frame, source=f"Cu.{group}.{seed}")
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         options = {"config_type_key": "source"}
-        data.append(DataFile(f"https://host/{split}.db", checksum, 1, split, "ase-db", options))
+        data.append(DataFile(checksum, 1, split, "ase-db", options, url=f"https://host/{split}.db"))
     card = DatasetCard("tiny", "t", "EMT", "MIT", "c", tuple(data))
     monkeypatch.setattr(fetcher, "find_dataset", lambda _name: card)
     return folder
