@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
 from mace_ft_bench import get_calculator
@@ -303,6 +304,17 @@ def test_of_a_batch_only_what_is_new_is_compared(tiny_file, monkeypatch):
     assert sizes == [[2] * 8, [4]]
     alone = get_calculator(tiny_file, accelerate="off").evaluate([compound])[0]
     assert found[-1]["energy"] == pytest.approx(alone["energy"], abs=1e-8)
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_atoms_too_near_do_not_cost_the_fast_way():
+    """One pair of atoms, whose energy is large, must not slow down all that comes after it."""
+    calculator = get_calculator("mo-ft", device="cpu")
+    pairs = [Atoms("Mo2", [(0, 0, 0), (r, 0, 0)], cell=[20] * 3, pbc=True) for r in np.linspace(1.23, 5.5, 20)]
+    energies = [found["energy"] for found in calculator.evaluate(pairs)]
+    assert calculator.accelerator == "fused"
+    plain = [found["energy"] for found in get_calculator("mo-ft", device="cpu", accelerate="off").evaluate(pairs)]
+    assert energies == pytest.approx(plain, rel=1e-8)
 
 
 @pytest.mark.usefixtures("fresh_cache", "wrong_fused")
