@@ -9,6 +9,7 @@ their kinetic energy, 12 % in an O-H bond at 1 fs. Means over the trajectory hav
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -345,7 +346,7 @@ def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:
     """
     off = result.mean_temperature_k - result.target_temperature_k
     noise = _STANDARD_ERRORS * result.temperature_error_k
-    errors = {"mean_temperature_k": float(np.sign(off) * max(0.0, abs(off) - noise))}
+    errors = {"mean_temperature_k": math.copysign(abs(off) - noise, off) if abs(off) > noise else 0.0}
     if result.bonds_kept_percent is not None:
         errors["bonds_kept_percent"] = result.bonds_kept_percent - 100
     for name in ("profile_first_peak_nm", "rdf_first_peak_angstrom", "diffusion_cm2_per_s"):
