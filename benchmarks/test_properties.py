@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mace_ft_bench import list_models
+from mace_ft_bench.leaderboard.gate import RELATIVE_SLACK, TOLERANCE_SLACK
 from mace_ft_bench.results import runner
 from mace_ft_bench.results.record import NOT_COVERED
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from mace_ft_bench.results.store import RecordStore
 
 BASELINES = Path(__file__).parent / "baselines"
-RELATIVE_SLACK = 0.05
-"""Growth of an error that still passes."""
-TOLERANCE_SLACK = 0.02
-"""As a share of the metric's tolerance, for errors near zero."""
 
 
 def baseline(model: str, case: Case) -> dict[str, float]:
