@@ -12,7 +12,7 @@ from mace_ft_bench.calculators.factory import get_calculator, is_path
 from mace_ft_bench.calculators.mace import MaceCalculator
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.errors import TrainingError, UnknownNameError
-from mace_ft_bench.finetune.initial import e0s_of
+from mace_ft_bench.finetune.initial import PARENT_HEAD, e0s_of
 from mace_ft_bench.properties.base import evaluate
 from mace_ft_bench.zoo.registry import find_model
 from mace_ft_bench.zoo.weights import weights_path
@@ -51,6 +51,25 @@ class ComparedModel:
 def fine_tuned_model(run: FinishedRun, *, device: str) -> ComparedModel:
     """Return the exported model of a run, as ``get_calculator`` serves it: in double precision."""
     return _load(str(run.weights), run.config.name, head="", device=device, trust=False)
+
+
+def domain_model(model: ComparedModel, name_or_path: str, *, device: str, trust: bool) -> ComparedModel:
+    """Return what a model has for the parent's domain: with the parent's head where replay has kept one, else itself.
+
+    Parameters
+    ----------
+    model
+        The model.
+    name_or_path
+        Where it was loaded from.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    trust
+        Allow unpickling a ``.model`` file.
+    """
+    if PARENT_HEAD not in getattr(model.calculator, "heads", ()):
+        return model
+    return _load(name_or_path, model.name, head=PARENT_HEAD, device=device, trust=trust)
 
 
 def served_model(name_or_path: str, *, device: str, trust: bool) -> ComparedModel:

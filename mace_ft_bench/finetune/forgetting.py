@@ -31,15 +31,21 @@ def forgetting_entry(split: Split, tuned: ComparedModel, parent: ComparedModel) 
     split
         Held-out frames of the parent's domain.
     tuned, parent
-        The models.
+        The models; the fine-tuned one with the head that is meant for this domain.
     """
     known = known_part(split, tuned, parent)
-    about: dict[str, Any] = {"warnings": _warnings(known, tuned, parent)}
+    about: dict[str, Any] = {"head": _head(tuned), "warnings": _warnings(known, tuned, parent)}
     if not known.frames:
         return asdict(replace(known, frames=[])) | {"frames": 0, "errors": []} | about
     mine, theirs = predict(tuned, known), predict(parent, known)
     about["e0s"], about["shift_ev"] = _zero(known.frames, mine, tuned, parent)
     return split_entry(known, mine, theirs, shift=about["shift_ev"])[0] | about
+
+
+def _head(tuned: ComparedModel) -> str:
+    """Return the head that was asked, or nothing where there is no other."""
+    several = len(getattr(tuned.calculator, "heads", ())) > 1
+    return str(tuned.calculator.head) if several else ""
 
 
 def _zero(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 
-from mace_ft_bench.calculators.heads import choose_head
+from mace_ft_bench.calculators.heads import DEFAULT_HEAD, choose_head
 from mace_ft_bench.finetune.graphs import batches, to_graphs
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 from mace_ft_bench.zoo.checkpoint import build_model, describe_model
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mace_ft_bench.finetune.config import ArchitectureConfig
 
-HEAD = "Default"
+HEAD = DEFAULT_HEAD
 """Head of the frames that are trained on."""
 PARENT_HEAD = "parent"
 """Head that keeps the parent's level of theory."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mace_ft_bench.errors import TrainingError
-from mace_ft_bench.finetune.config import PARTS, Freeze, LoRA, MultiheadReplay
-from mace_ft_bench.finetune.initial import HEAD, single_head
+from mace_ft_bench.finetune.config import PARTS, Freeze, LoRA
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 
 with mace_environment():
@@ -57,11 +56,9 @@ def prepare(model: Any, strategy: Strategy, *, seed: int) -> Any:  # noqa: ANN40
 
 
 def finish(model: Any, strategy: Strategy) -> Any:  # noqa: ANN401 - a ScaleShiftMACE
-    """Return the model as it is served: low-rank updates merged, the parent's head removed."""
+    """Return the model as it is served: low-rank updates merged; a replayed parent's head stays beside the new one."""
     if isinstance(strategy, LoRA):
         model = merge_lora_weights(model, inplace=True)
-    if isinstance(strategy, MultiheadReplay):
-        model = single_head(model, HEAD, name="this run")
     return model.requires_grad_(requires_grad=True)
 
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_ft_bench.datasets.frames import ENERGY
 from mace_ft_bench.errors import DataError, TrainingError
-from mace_ft_bench.finetune.compared_models import NO_PARENT, card_of, fine_tuned_model, parent_model, served_model
+from mace_ft_bench.finetune.compared_models import (
+    NO_PARENT,
+    card_of,
+    domain_model,
+    fine_tuned_model,
+    parent_model,
+    served_model,
+)
 from mace_ft_bench.finetune.finished_run import read_run
 from mace_ft_bench.finetune.forgetting import forgetting_entry
 from mace_ft_bench.finetune.history import best_of
@@ -120,7 +127,7 @@ def validate(target: Path | str, options: Options, *, on_step: Callable[[str], N
     for split in domain:
         say(f"{split.name}: {len(split.frames)} frames of the parent's domain")
         if parent is not None:
-            report["forgetting"].append(forgetting_entry(split, tuned, parent))
+            report["forgetting"].append(forgetting_entry(split, subject.in_domain, parent))
     return Validation(report, samples)
 
 
@@ -129,6 +136,8 @@ class _Subject:
     """What is validated."""
 
     tuned: ComparedModel
+    in_domain: ComparedModel
+    """The same for the parent's domain: with the parent's head, where it has one."""
     parent: ComparedModel | None
     head: dict[str, Any]
     """What the report says before anything is evaluated."""
@@ -148,6 +157,7 @@ def _of_run(folder: Path, options: Options) -> _Subject:
     tuned = fine_tuned_model(run, device=options.device)
     return _Subject(
         tuned=tuned,
+        in_domain=domain_model(tuned, str(run.weights), device=options.device, trust=False),
         parent=parent,
         head=_head_of_run(run, tuned),
         own=[_own_split(run, name, frames[name]) for name in ("train", "valid")],
@@ -162,7 +172,8 @@ def _of_model(name: str, options: Options) -> _Subject:
     wanted = options.parent or (card.parent if card else "") or NO_PARENT
     parent = None if wanted == NO_PARENT else served_model(wanted, device=options.device, trust=options.trust)
     head = _head(tuned, file=Path(name).name if card is None else Path(card.file).name or card.name)
-    return _Subject(tuned, parent, head | {"card": _card_rows(card)}, own=[], seen=[])
+    in_domain = domain_model(tuned, name, device=options.device, trust=options.trust)
+    return _Subject(tuned, in_domain, parent, head | {"card": _card_rows(card)}, own=[], seen=[])
 
 
 def _card_rows(card: ModelCard | None) -> dict[str, str]:

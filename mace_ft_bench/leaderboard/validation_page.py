@@ -161,6 +161,7 @@ def to_markdown(report: Report) -> str:
     for entry in report["forgetting"]:
         lines += [f"## Forgetting on {entry['name']}, {entry['frames']} frames", ""]
         lines += _tables(entry) if entry["errors"] else [words.left_out_note(entry), ""]
+        lines += [f"Head: `{entry['head']}`, which replay kept for these frames.", ""] if entry["head"] else []
     lines += [words.COLUMNS_NOTE, "", words.RELATIVE_NOTE, "", words.zero_note(report), ""]
     return "\n".join(lines)
 

@@ -81,8 +81,9 @@ def test_every_head_starts_as_the_parent_and_can_be_taken_out(parent):
             np.testing.assert_allclose(found["forces"], before["forces"], atol=1e-12)
     with pytest.raises(UnknownNameError, match='no head "defualt"'):
         single_head(two, "defualt", name="two")
+    assert list(single_head(two, "", name="two").heads) == [HEAD]
     with pytest.raises(UnknownNameError, match="several heads"):
-        single_head(two, "", name="two")
+        single_head(derived_model(parent, {PARENT_HEAD: E0S, "other": E0S}), "", name="two")
 
 
 @pytest.mark.parametrize("strategy", ALL, ids=lambda strategy: strategy.kind)
@@ -104,7 +105,7 @@ def test_prepared_models_start_as_the_parent_and_train_what_is_asked(parent, rec
     assert changed <= allowed
     assert {part for part in PARTS if trained[part]} == {part_of(name) for name in allowed}
     served = finish(copy_model(model), strategy)
-    assert list(served.heads) == [HEAD]
+    assert list(served.heads) == list(heads)
     assert abs(results(served, frames[0])["energy"] - start["energy"]) > 1e-6
 
 

@@ -18,11 +18,12 @@ from mace_ft_bench.finetune.compared_models import ComparedModel, fine_tuned_mod
 from mace_ft_bench.finetune.export import export
 from mace_ft_bench.finetune.finished_run import read_run
 from mace_ft_bench.finetune.forgetting import forgetting_entry
-from mace_ft_bench.finetune.initial import e0s_of
+from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, e0s_of
 from mace_ft_bench.finetune.train import train
 from mace_ft_bench.finetune.validate import Options, validate
 from mace_ft_bench.finetune.validation_split import Split, new_split, split_entry
 from mace_ft_bench.properties.base import Evaluation
+from mace_ft_bench.zoo.checkpoint import save_checkpoint
 
 from .conftest import copper
 from .fabricated_run import E0S, HISTORY, cut, lines_of, metal, tiny_parent, write_run
@@ -67,7 +68,6 @@ def trained(parent, tmp_path_factory):
     """Return the history of a real run, and its validation."""
     from mace_ft_bench.finetune.config import FinetuneConfig
     from mace_ft_bench.toml_schema import parse
-    from mace_ft_bench.zoo.checkpoint import save_checkpoint
 
     from .conftest import TABLE, merged
 
@@ -276,6 +276,29 @@ def test_frames_of_lost_elements_only_are_reported_and_no_error(parent, domain, 
     assert (entry["frames"], entry["errors"]) == (0, [])
     with pytest.raises(DataError, match="no frame to validate on: 1 .elements that the fine-tuned model"):
         validate(run, Options(parent="none", tests=(str(run / "silver.xyz"),)))
+
+
+def test_what_replay_kept_is_asked_of_the_parents_head(parent, run):
+    """Of two heads the new one has changed, and the parent's has not."""
+    two = derived_model(parent, {PARENT_HEAD: E0S, HEAD: {symbol: value + 7.0 for symbol, value in E0S.items()}})
+    two.scale_shift.scale[list(two.heads).index(HEAD)] *= 2.0
+    save_checkpoint(two, run / "mine.safetensors")
+    frames = str(run / "frames.xyz")
+    write_extxyz([metal(seed) for seed in range(40, 46)], run / "frames.xyz")
+    other = str(run / "other.xyz")
+    write_extxyz([metal(seed) for seed in range(50, 56)], run / "other.xyz")
+    options = Options(tests=(other,), forgetting=(frames,), parent=str(run.parent / "parent.safetensors"))
+    save_checkpoint(parent, run.parent / "parent.safetensors")
+    for target in (run, str(run / "mine.safetensors")):
+        report = validate(target, options).report
+        (entry,) = report["forgetting"]
+        assert entry["head"] == PARENT_HEAD
+        assert entry["shift_ev"] == {"Ag": 0.0, "Cu": 0.0}
+        assert entry["errors"][0]["change_percent"]["forces"] == pytest.approx(0.0, abs=1e-9)
+        assert (
+            abs(errors(report, "test")["forces"]["rmse"] / errors(report, "test", "parent")["forces"]["rmse"] - 1)
+            > 0.01
+        )
 
 
 def test_a_parent_without_e0s_gets_a_fitted_shift(parent, domain):
