@@ -20,6 +20,7 @@ Every exception states what is wrong and ends with what to do about it::
     ├── StoreError             the results folder is unusable
     ├── AccelerationError      an accelerator asked for by name cannot be used
     ├── TrainingError          a training run failed
+    ├── LabelError             frames could not be labelled
     └── MissingDependencyError an optional package is not installed (also ImportError)
 """
 
@@ -125,6 +126,10 @@ class AccelerationError(MaceFtBenchError):
 
 class TrainingError(MaceFtBenchError):
     """A training run failed."""
+
+
+class LabelError(MaceFtBenchError):
+    """Frames could not be labelled."""
 
 
 class MissingDependencyError(MaceFtBenchError, ImportError):

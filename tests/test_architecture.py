@@ -43,6 +43,10 @@ FORBIDDEN = {
         *("calculators", "zoo", "properties", "results", "leaderboard", "finetune", "timing", "cli"),
         *("!mace", "!torch", "!chgnet"),
     ],
+    "labelling": [
+        *("zoo", "properties", "results", "leaderboard", "finetune", "learning", "timing", "cli"),
+        *("!mace", "!torch"),
+    ],
     "results": ["leaderboard", "finetune", "cli", "!mace"],
     "leaderboard": ["calculators", "zoo", "finetune", "datasets", "properties", "cli", "!torch", "!mace", "!ase"],
     "errors.py": ["calculators", "zoo", "finetune", "datasets", "properties", "results", "leaderboard", "cli", "!ase"],

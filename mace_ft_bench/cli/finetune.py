@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,27 +9,23 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from typer.core import TyperGroup
 
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.data import Mirror
+from mace_ft_bench.cli.file_first import FileFirst
+from mace_ft_bench.cli.signals import ending_on_sigterm
 from mace_ft_bench.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mace_ft_bench.finetune.export import Export
     from mace_ft_bench.finetune.objective import EpochErrors
     from mace_ft_bench.finetune.train import Frames
 
 
-class _RecipeFirst(TyperGroup):
-    """A group whose first word may be a recipe: ``mfb finetune mine.toml`` is ``mfb finetune train mine.toml``."""
+class _RecipeFirst(FileFirst):
+    """``mfb finetune mine.toml`` is ``mfb finetune train mine.toml``."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's copy of it
-        if args and args[0] not in {*self.commands, "--help"}:
-            args = ["train", *args]
-        return [*super().parse_args(ctx, args)]
+    default = "train"
 
 
 app = typer.Typer(
@@ -60,7 +53,7 @@ def finetune(
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console()
     )
-    with _ending_on_sigterm(), progress:
+    with ending_on_sigterm(), progress:
         task = progress.add_task("epoch", total=loaded.optimiser.max_epochs)
         features = progress.add_task("features", visible=False)
 
@@ -110,16 +103,6 @@ def init(
     for advice in advices:
         console().print(f"[yellow]warning:[/] {escape(advice)}", soft_wrap=True, highlight=False)
     console().print(f"{out}: read it, then `mfb finetune {out}`", soft_wrap=True, markup=False, highlight=False)
-
-
-@contextlib.contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Let a polite kill unwind the stack, which frees the run folder."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _print_export(exported: Export) -> None:

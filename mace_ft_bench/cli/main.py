@@ -9,7 +9,21 @@ import typer
 from rich.markup import escape
 
 from mace_ft_bench._version import __version__
-from mace_ft_bench.cli import cases, data, distill, doctor, finetune, gate, models, report, run, study, timing, validate
+from mace_ft_bench.cli import (
+    cases,
+    data,
+    distill,
+    doctor,
+    finetune,
+    gate,
+    label,
+    models,
+    report,
+    run,
+    study,
+    timing,
+    validate,
+)
 from mace_ft_bench.cli.console import error_console
 from mace_ft_bench.errors import MaceFtBenchError
 
@@ -31,6 +45,7 @@ app.command("timing")(timing.timing)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(finetune.app, name="finetune")
+app.add_typer(label.app, name="label")
 
 
 def _print_version(value: bool) -> None:

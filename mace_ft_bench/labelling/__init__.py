@@ -1,0 +1,1 @@
+"""Labels by DFT, or by any other ASE calculator: settings, frames in, labelled frames out."""
