@@ -12,10 +12,10 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from typer.core import TyperGroup
 
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.data import Mirror
+from mace_ft_bench.cli.default_command import group_with_default
 from mace_ft_bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,18 +26,9 @@ if TYPE_CHECKING:
     from mace_ft_bench.finetune.train import Frames
 
 
-class _RecipeFirst(TyperGroup):
-    """A group whose first word may be a recipe: ``mfb finetune mine.toml`` is ``mfb finetune train mine.toml``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's copy of it
-        if args and args[0] not in {*self.commands, "--help"}:
-            args = ["train", *args]
-        return [*super().parse_args(ctx, args)]
-
-
 app = typer.Typer(
     help="Train by a recipe, or write one: `mfb finetune RECIPE`, `mfb finetune init`.",
-    cls=_RecipeFirst,
+    cls=group_with_default("train"),
     no_args_is_help=True,
 )
 
