@@ -108,7 +108,7 @@ def write_timing(records: Sequence[Record], folder: Path) -> Path:
     figure = draw_times(report.rows, report.published, title=f"{report.model}, {report.protocol.system}")
     texts = {
         PAGE: to_html(report, figure),
-        FIGURE: figure,
+        **({FIGURE: figure} if figure else {}),
         MARKDOWN: to_markdown(report),
         CSV: to_csv(report),
         JSON: to_json(report),

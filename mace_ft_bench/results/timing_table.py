@@ -207,24 +207,30 @@ def run_table(
     load = machine.load_average()
     latest = {record.key: record for record in records_of(tasks, store)}
 
+    def done(record: Record | None) -> bool:
+        return _done(record, repeats, memory=memory)
+
     def keep(record: Record) -> None:
         store.append(record)
         latest[record.key] = record
         if on_record:
-            on_record(record, sum(_done(found, repeats) for found in latest.values()), len(tasks))
+            on_record(record, sum(map(done, latest.values())), len(tasks))
 
     provide = _Calculators()
     with exclusively():
         for atoms in dict.fromkeys(len(task.atoms) for task in tasks):
-            todo = [task for task in tasks if len(task.atoms) == atoms and not _done(latest.get(task.key), repeats)]
+            todo = [task for task in tasks if len(task.atoms) == atoms and not done(latest.get(task.key))]
             _Size(todo, latest, load, provide, keep).run(repeats, memory=memory)
     return records_of(tasks, store)
 
 
-def _done(record: Record | None, repeats: int) -> bool:
+def _done(record: Record | None, repeats: int, *, memory: bool) -> bool:
     if record is None or record.status in RETRIED:
         return False
-    return record.status != "ok" or len(samples_of(record)) >= repeats
+    result = result_of(record)
+    return record.status != "ok" or (
+        len(result.ms_per_step) >= repeats and (result.peak_memory_mb is not None or not memory)
+    )
 
 
 class _Calculators:
@@ -266,8 +272,9 @@ class _Size:
         """Time all configurations so often that each has enough samples."""
         ways = {key: self._guarded(key, way) for key in self._tasks if (way := self._way(key, memory=memory))}
         if ways:
-            fewest = min(len(samples_of(self._records[key])) for key in ways)
-            time_in_turns(ways, rounds=repeats - fewest, on_round=self._store_round)
+            missing = repeats - min(len(samples_of(self._records[key])) for key in ways)
+            if missing > 0:
+                time_in_turns(ways, rounds=missing, on_round=self._store_round)
 
     def _way(self, key: str, *, memory: bool) -> Callable[[], None] | None:
         """Return the dynamics of a configuration, evaluated once; None, and a record, where it cannot run."""
@@ -283,16 +290,21 @@ class _Size:
         try:
             still = task.atoms.copy()
             still.calc = calculator
-            still.get_forces()
-            if memory:
-                peak = peak_memory_mb(task.atoms, task.configuration, task.protocol)
-                self._update(key, peak_memory_mb=peak)
+            still.get_forces()  # chooses and proves the accelerator
+            if memory and result_of(self._records[key]).peak_memory_mb is None:
+                self._measure_memory(task)
+            way = task.protocol.of(task.atoms, calculator)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(key, status_of(error), message_of(error))
             return None
         provenance = replace(self._records[key].provenance, accelerator=getattr(calculator, "accelerator", "") or "own")
         self._records[key] = replace(self._records[key], provenance=provenance)
-        return task.protocol.of(task.atoms, calculator)
+        return way
+
+    def _measure_memory(self, task: TimingTask) -> None:
+        self._update(task.key, peak_memory_mb=peak_memory_mb(task.atoms, task.configuration, task.protocol))
+        if samples_of(self._records[task.key]):  # of an earlier session; otherwise the first round stores it
+            self._keep(self._records[task.key])
 
     def _guarded(self, key: str, way: Callable[[], None]) -> Callable[[], None]:
         def proceed() -> None:
