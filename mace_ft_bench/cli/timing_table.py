@@ -122,9 +122,9 @@ def _show(records: list[Record]) -> None:
     report = timing_page.TimingReport.of(records)
     screen = console()
     for title, found in (
-        (f"{report.model}, {report.protocol.system}", timing_page.times_table(report)),
+        (f"{report.model}, {report.protocol.system}: steps", timing_page.times_table(report)),
+        ("ten thousand steps", timing_page.summary_table(report)),
         ("what could not run", timing_page.refused_table(report)),
-        ("growth with the number of atoms", timing_page.laws_table(report)),
         *([(report.published.task, timing_page.published_table(report.published))] if report.published else []),
     ):
         if found.rows:

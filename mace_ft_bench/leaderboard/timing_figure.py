@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 
 from mace_ft_bench.leaderboard.svg import (
     INK,
     QUIET,
+    Style,
     label_logarithmic,
     legend_above,
     model_styles,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from mace_ft_bench.leaderboard.svg import Style
     from mace_ft_bench.leaderboard.timing_rows import PublishedTimes, TimingRow, Way
 
 _PANEL = 210
@@ -32,6 +32,8 @@ _MARGIN = 1.25
 """Factor between the outermost size and the edge of the figure."""
 _APART = 1.5
 """Ratio of sizes from which on both have room for a label."""
+_DISPERSION = (("o", "-"), ("^", "--"), ("s", "-."))
+"""Marker and dashes."""
 _PUBLISHED = ("--", ":", "-.")
 
 
@@ -47,7 +49,7 @@ def draw_times(rows: Sequence[TimingRow], published: PublishedTimes | None, *, t
     if not timed:
         return ""
     panels = list(dict.fromkeys((row.way.device, row.way.dtype) for row in timed))
-    styles = model_styles(dict.fromkeys(_name(row.way) for row in timed))
+    styles = _styles([row.way for row in timed])
     figure = new_figure(70 + _PANEL * len(panels))
     axes_of = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (device, dtype) in zip(axes_of, panels, strict=True):
@@ -64,6 +66,18 @@ def draw_times(rows: Sequence[TimingRow], published: PublishedTimes | None, *, t
     told = [f"{way}: exponent {law}" for way, law in power_laws(timed).items() if law]
     description = "; ".join(told)
     return to_svg(figure, name=f"times {title}", title=f"{title}: time per step against atoms", description=description)
+
+
+def _styles(ways: Sequence[Way]) -> dict[str, Style]:
+    """Return one style per name: the colour tells the accelerator, marker and dashes the dispersion."""
+    colours = model_styles(dict.fromkeys(way.accelerate for way in ways))
+    dispersions = list(dict.fromkeys(way.dispersion for way in ways))
+    return {
+        _name(way): Style(
+            colours[way.accelerate].colour, *_DISPERSION[dispersions.index(way.dispersion) % len(_DISPERSION)]
+        )
+        for way in ways
+    }
 
 
 def _name(way: Way) -> str:
@@ -111,9 +125,12 @@ def _label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def _handle(style: Style) -> Line2D:
-    return Line2D([], [], color=style.colour, marker=style.marker, markersize=5, linestyle=style.dashes)
+    return _line(style.colour, style.marker, style.dashes, 1.4)
 
 
 def _published_handle(number: int) -> Line2D:
-    dashes = _PUBLISHED[number % len(_PUBLISHED)]
-    return Line2D([], [], color=QUIET, marker="x", markersize=5, linestyle=dashes, linewidth=1.2)
+    return _line(QUIET, "x", _PUBLISHED[number % len(_PUBLISHED)], 1.2)
+
+
+def _line(colour: str, marker: str, dashes: Any, width: float) -> Line2D:  # noqa: ANN401 - matplotlib lists the strings
+    return Line2D([], [], color=colour, marker=marker, markersize=5, linestyle=dashes, linewidth=width)

@@ -22,7 +22,7 @@ from mace_ft_bench.results.timing_record import BUSY, TimingResult, result_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mace_ft_bench.leaderboard.timing_rows import PublishedCurve, PublishedTimes, TimingRow
+    from mace_ft_bench.leaderboard.timing_rows import PublishedCurve, PublishedTimes, TimingRow, Way
     from mace_ft_bench.results.record import Record
 
 PAGE, FIGURE, MARKDOWN, CSV, JSON = (f"timing.{end}" for end in ("html", "svg", "md", "csv", "json"))
@@ -31,8 +31,9 @@ CAPTION = (
     "fitted power laws."
 )
 CAPTION_PUBLISHED = " Grey is what was published, on other hardware and with another model."
-LAWS_NOTE = (
-    "Power laws fitted by least squares to the medians, log time over log atoms; the standard error is that of the fit."
+SUMMARY_NOTE = (
+    f"Seconds for {STEPS:,} steps. Exponents are those of power laws fitted by least squares to the medians, log time "
+    "over log atoms, with the standard error of the fit."
 )
 
 
@@ -127,7 +128,7 @@ def times_table(report: TimingReport) -> Table:
     """Return what ran, size by size."""
     memory = any(row.peak_memory_mb for row in report.rows)
     titles = ("atoms", "device", "dtype", "dispersion", "accelerate", "ms/step", "quartiles", "samples", "µs/atom/step")
-    titles += (f"s for {STEPS:,} steps", "ns/day") + (("peak memory [MB]",) if memory else ())
+    more = ("ns/day", "peak memory [MB]") if memory else ("ns/day",)
     rows = []
     for row in report.rows:
         if row.quartiles is None:
@@ -139,44 +140,43 @@ def times_table(report: TimingReport) -> Table:
             *(row.way.device, row.way.dtype, row.way.dispersion_text),
             asked if row.used in {asked, "own"} else f"{asked} ({row.used})",
             *(_number(median), f"{_number(low)} to {_number(high)}", str(len(row.samples))),
-            *(_number(row.us_per_atom), _number(row.seconds), _number(row.ns_per_day)),
+            *(_number(row.us_per_atom), _number(row.ns_per_day)),
         )
-        rows.append(cells + ((_number(row.peak_memory_mb),) if memory else ()))
-    return Table(titles, tuple(rows))
+        rows.append((*cells, *((_number(row.peak_memory_mb),) if memory else ())))
+    return Table((*titles, *more), tuple(rows))
 
 
 def refused_table(report: TimingReport) -> Table:
-    """Return what could not run, and why; sizes with one reason share a row."""
-    sizes: dict[tuple[str, ...], list[str]] = {}
+    """Return what could not run, and why; sizes, and then accelerators, with all else in common share a row."""
+    sizes: dict[tuple[Way, str], list[str]] = {}
     for row in report.rows:
         if not row.samples:
-            key = (row.way.device, row.way.dtype, row.way.dispersion_text, row.way.accelerate, row.reason)
-            sizes.setdefault(key, []).append(str(row.atoms))
-    rows = tuple((", ".join(found), *key) for key, found in sizes.items())
+            sizes.setdefault((row.way, row.reason), []).append(str(row.atoms))
+    accelerators: dict[tuple[str, ...], list[str]] = {}
+    for (way, reason), found in sizes.items():
+        key = (", ".join(found), way.device, way.dtype, way.dispersion_text, reason)
+        accelerators.setdefault(key, []).append(way.accelerate)
+    rows = tuple((*key[:-1], ", ".join(names), key[-1]) for key, names in accelerators.items())
     return Table(("atoms", "device", "dtype", "dispersion", "accelerate", "reason"), rows)
 
 
-def laws_table(report: TimingReport) -> Table:
-    """Return the fitted exponents."""
-    rows = [
-        (
-            *(way.device, way.dtype, way.dispersion_text, way.accelerate),
-            f"{law.exponent:.2f}",
-            NONE if law.standard_error is None else f"{law.standard_error:.2f}",
-            str(law.sizes),
-        )
-        for way, law in power_laws(report.rows).items()
-        if law
-    ]
-    titles = ("device", "dtype", "dispersion", "accelerate", "exponent", "standard error", "sizes")
-    return Table(titles, tuple(rows))
+def summary_table(report: TimingReport) -> Table:
+    """Return the time of ten thousand steps by size, and the fitted exponent, of every way that has times."""
+    sizes = sorted({row.atoms for row in report.rows if row.samples})
+    seconds = {(row.way, row.atoms): row.seconds for row in report.rows}
+    rows = []
+    for way, law in power_laws(report.rows).items():
+        cells = (_number(seconds.get((way, atoms))) for atoms in sizes)
+        rows.append((way.device, way.dtype, way.dispersion_text, way.accelerate, *cells, str(law or NONE)))
+    titles = ("device", "dtype", "dispersion", "accelerate", *(f"{atoms} atoms [s]" for atoms in sizes))
+    return Table((*titles, "exponent"), tuple(rows))
 
 
 def published_table(published: PublishedTimes) -> Table:
     """Return published times as printed, and their exponents, as printed and as fitted."""
     sizes = [f"{atoms} atoms [s]" for atoms in published.atoms]
     rows = [_published_row(published, curve) for curve in published.curves]
-    return Table((published.label, *sizes, "exponent as printed", "exponent fitted"), tuple(rows))
+    return Table(("", *sizes, "exponent printed", "exponent fitted"), tuple(rows))
 
 
 def _published_row(published: PublishedTimes, curve: PublishedCurve) -> tuple[str, ...]:
@@ -225,8 +225,8 @@ def to_html(report: TimingReport, figure: str) -> str:
         caption=CAPTION + (CAPTION_PUBLISHED if published else ""),
         times=times_table(report),
         refused=refused_table(report),
-        laws=laws_table(report),
-        laws_note=LAWS_NOTE,
+        summary=summary_table(report),
+        summary_note=SUMMARY_NOTE,
         published=published_table(published) if published else None,
         published_note=published_note(published) if published else "",
         machine=machine_table(report),
@@ -235,15 +235,20 @@ def to_html(report: TimingReport, figure: str) -> str:
 
 def to_markdown(report: TimingReport) -> str:
     """Return the tables as Markdown."""
-    parts = [f"# Timing of {report.model}", report.lead, *report.warnings, _markdown(times_table(report))]
-    if (refused := refused_table(report)).rows:
-        parts += ["## What could not run", _markdown(refused)]
-    if (laws := laws_table(report)).rows:
-        parts += ["## Growth with the number of atoms", LAWS_NOTE, _markdown(laws)]
+    parts = [
+        f"# Timing of {report.model}",
+        report.lead,
+        *report.warnings,
+        SUMMARY_NOTE,
+        _markdown(summary_table(report)),
+    ]
     if report.published:
         parts += ["## Published, on other hardware and with another model", published_note(report.published)]
         parts.append(_markdown(published_table(report.published)))
-    return "\n\n".join([*parts, "## Where", _markdown(machine_table(report))]) + "\n"
+    if (refused := refused_table(report)).rows:
+        parts += ["## What could not run", _markdown(refused)]
+    parts += ["## Steps", _markdown(times_table(report)), "## Where", _markdown(machine_table(report))]
+    return "\n\n".join(parts) + "\n"
 
 
 def _markdown(table: Table) -> str:

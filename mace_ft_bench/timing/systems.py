@@ -108,7 +108,8 @@ def repeated_to(unit: Atoms, atoms: int) -> Atoms:
             fix=f"use its own {len(unit)} atoms, or a periodic one.",
         )
     lengths = unit.cell.lengths()
-    return unit.repeat(min(possible, key=lambda repeats: float((repeats * lengths).max())))
+    supercell: Atoms = unit.repeat(min(possible, key=lambda repeats: float((repeats * lengths).max())))
+    return supercell
 
 
 def _products(count: int) -> Iterator[tuple[int, int, int]]:

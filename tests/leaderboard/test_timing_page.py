@@ -127,9 +127,22 @@ def test_markdown_tables_keep_their_columns():
     assert refused.startswith("| 100, 200 | cpu |")
 
 
-def test_what_could_not_run_is_listed_once_with_its_sizes():
-    (row,) = timing_page.refused_table(timing_page.TimingReport.of(RECORDS)).rows
-    assert row == ("100, 200", "cpu", "float32", "no D3", "cueq", "no | Wigner <symbols>")
+def test_what_could_not_run_is_listed_with_its_sizes_and_all_its_accelerators():
+    refused = [record(atoms, status="unsupported", accelerate="e3nn") for atoms in (100, 200)]
+    lone = record(200, status="unsupported", accelerate="auto")
+    rows = timing_page.refused_table(timing_page.TimingReport.of([*RECORDS, *refused, lone])).rows
+    shared = ("cpu", "float32", "no D3")
+    reason = "no | Wigner <symbols>"
+    assert rows == (("100, 200", *shared, "cueq, e3nn", reason), ("200", *shared, "auto", reason))
+
+
+def test_the_summary_has_one_row_per_way_and_one_column_per_size():
+    table = timing_page.summary_table(timing_page.TimingReport.of([*RECORDS, record(100, 1.0, device="cuda")]))
+    assert table.titles[4:7] == ("100 atoms [s]", "200 atoms [s]", "400 atoms [s]")
+    assert table.rows == (
+        ("cpu", "float32", "no D3", "fused", "105", "210", "440", "1.03 ± 0.02"),
+        ("cuda", "float32", "no D3", "fused", "10.0", "—", "—", "—"),
+    )
 
 
 def test_a_busy_machine_is_said_and_an_idle_one_is_not():
