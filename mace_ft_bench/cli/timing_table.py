@@ -74,10 +74,9 @@ def table(
     try:
         records = _run(tasks, store, repeats, memory=memory)
     except KeyboardInterrupt:
-        records = timing_table.records_of(tasks, store)
-        if records:
-            timing_page.write_timing(records, out)
         console().print("Interrupted. Every finished round is stored; the same command continues.")
+        if records := timing_table.records_of(tasks, store):
+            timing_page.write_timing(records, out)
         raise typer.Exit(_EXIT_INTERRUPTED) from None
     page = timing_page.write_timing(records, out)
     _show(records)

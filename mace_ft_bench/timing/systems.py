@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SPACING = 3.11
 """Between water molecules on a grid [Angstrom]: the density of the liquid."""
+_ABOVE_SHEET = 3.4
+"""From the sheet to the centres of the first water molecules [Angstrom]."""
 _VACUUM = 15.0
 """Above the water [Angstrom]."""
 _SHEET = 4
@@ -183,7 +185,7 @@ def _sites(sheet: Atoms, count: int) -> np.ndarray:
     columns = np.floor(lengths / _SPACING).astype(int)
     layers = -(-count // columns.prod())
     layer, x, y = np.indices((layers, *columns)).reshape(3, -1)[:, :count]
-    height = sheet.positions[:, 2].max() + _SPACING * (layer + 1)
+    height = sheet.positions[:, 2].max() + _ABOVE_SHEET + _SPACING * layer
     return np.column_stack([(x + 0.5) * lengths[0] / columns[0], (y + 0.5) * lengths[1] / columns[1], height])
 
 
