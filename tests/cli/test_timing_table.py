@@ -53,7 +53,7 @@ def test_a_table(tmp_path):
     [
         (("--accelerate", "fusd"), UnknownNameError, 'did you mean "fused"'),
         (("--dtype", "float16"), UnknownNameError, 'did you mean "float'),
-        (("--device", "tpu"), UnknownNameError, "use one of: cpu, cuda"),
+        (("--device", "tpu"), UnknownNameError, 'did you mean "cpu"'),
         (("--dispersion", "pbee"), UnknownNameError, "pbe"),
         (("--accelerate", ","), UnknownNameError, "is empty"),
         (("--sizes", "many"), DataError, "no list of numbers"),
