@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mace_ft_bench import get_calculator
-from mace_ft_bench.timing.serving import md_step, molybdenum, peer_calculator, strained_cells
+from mace_ft_bench.timing.serving import peer_calculator, strained_cells
 from mace_ft_bench.timing.skin import check_skin
+from mace_ft_bench.timing.steps import displaced_step
+from mace_ft_bench.timing.systems import molybdenum
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -31,7 +33,7 @@ def test_step(benchmark: BenchmarkFixture, who: str, atoms: int, dtype: str) -> 
     """Energy and forces after a small displacement, the same weights."""
     calculator = get_calculator(MODEL, dtype=dtype) if who == "ours" else peer_calculator(MODEL, dtype)
     benchmark.group = f"step, {atoms} atoms, {dtype}"
-    benchmark.pedantic(md_step(molybdenum(atoms), calculator), rounds=5, warmup_rounds=2)
+    benchmark.pedantic(displaced_step(molybdenum(atoms), calculator), rounds=5, warmup_rounds=2)
 
 
 @pytest.mark.parametrize("how", ["evaluate", "one by one"])

@@ -1,4 +1,7 @@
-"""Time per evaluation with pytest-benchmark: every model over system sizes, EMT as the floor of the machinery."""
+"""Time per evaluation with pytest-benchmark: every model over system sizes, EMT as the floor of the machinery.
+
+``mfb timing table`` times whole steps of Langevin dynamics, by accelerator, dispersion, dtype and device.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,12 @@ from ase.calculators.emt import EMT
 from mace_ft_bench import get_calculator
 from mace_ft_bench.properties.base import get_property
 from mace_ft_bench.results.runner import ModelSpec, dtype_of
+from mace_ft_bench.timing.steps import displaced_step
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from pytest_benchmark.fixture import BenchmarkFixture
 
 REPEATS = (2, 4)
-
-
-def step(atoms: Atoms, amplitude: float = 1e-3) -> None:
-    """Move all atoms a little and ask for forces, as a molecular-dynamics step does."""
-    atoms.rattle(amplitude, seed=len(atoms))
-    atoms.get_forces()
 
 
 @pytest.mark.parametrize("repeat", REPEATS)
@@ -30,13 +27,12 @@ def test_step(benchmark: BenchmarkFixture, model: ModelSpec, repeat: int) -> Non
     """Energy and forces of a bcc Mo supercell, float32 where the model has a choice."""
     dtype = dtype_of(model, get_property("throughput"))
     atoms = bulk("Mo", a=3.16, cubic=True) * (repeat, repeat, repeat)
-    atoms.calc = get_calculator(model.source, dtype=dtype)
+    calculator = get_calculator(model.source, dtype=dtype)
     benchmark.extra_info.update(atoms=len(atoms), dtype=dtype or "own")
-    benchmark.pedantic(step, args=(atoms,), rounds=7, warmup_rounds=2)
+    benchmark.pedantic(displaced_step(atoms, calculator), rounds=7, warmup_rounds=2)
 
 
 def test_floor(benchmark: BenchmarkFixture) -> None:
     """The same through EMT copper: what ASE itself costs."""
     atoms = bulk("Cu", cubic=True) * (4, 4, 4)
-    atoms.calc = EMT()
-    benchmark.pedantic(step, args=(atoms,), rounds=7, warmup_rounds=2)
+    benchmark.pedantic(displaced_step(atoms, EMT()), rounds=7, warmup_rounds=2)

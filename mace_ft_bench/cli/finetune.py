@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.data import Mirror
-from mace_ft_bench.cli.file_first import FileFirst
+from mace_ft_bench.cli.default_command import group_with_default
 from mace_ft_bench.cli.signals import ending_on_sigterm
 from mace_ft_bench.errors import DataError
 
@@ -22,15 +22,9 @@ if TYPE_CHECKING:
     from mace_ft_bench.finetune.train import Frames
 
 
-class _RecipeFirst(FileFirst):
-    """``mfb finetune mine.toml`` is ``mfb finetune train mine.toml``."""
-
-    default = "train"
-
-
 app = typer.Typer(
     help="Train by a recipe, or write one: `mfb finetune RECIPE`, `mfb finetune init`.",
-    cls=_RecipeFirst,
+    cls=group_with_default("train"),
     no_args_is_help=True,
 )
 

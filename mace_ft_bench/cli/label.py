@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mace_ft_bench.cli.console import console, error_console, print_json
 from mace_ft_bench.cli.data.files import Json, read_structures
-from mace_ft_bench.cli.file_first import FileFirst
+from mace_ft_bench.cli.default_command import group_with_default
 from mace_ft_bench.cli.signals import ending_on_sigterm
 from mace_ft_bench.errors import CardError
 
@@ -25,15 +25,9 @@ if TYPE_CHECKING:
 _EXIT_INTERRUPTED = 130
 
 
-class _FramesFirst(FileFirst):
-    """``mfb label frames.xyz`` is ``mfb label run frames.xyz``."""
-
-    default = "run"
-
-
 app = typer.Typer(
     help="Label structures by DFT, or test the settings of it: `mfb label FRAMES`, `mfb label converge FRAMES`.",
-    cls=_FramesFirst,
+    cls=group_with_default("run"),
     no_args_is_help=True,
 )
 

@@ -41,11 +41,11 @@ app.command("run")(run.run)
 app.command("gate")(gate.gate)
 app.command("study")(study.study)
 app.command("report")(report.report)
-app.command("timing")(timing.timing)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(label.app, name="label")
+app.add_typer(timing.app, name="timing")
 
 
 def _print_version(value: bool) -> None:

@@ -1,4 +1,4 @@
-"""``mfb timing``: our calculators beside their peers, on this machine."""
+"""``mfb timing``: our calculators beside their peers, on this machine; the table is a module of its own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from mace_ft_bench.cli import timing_table
 from mace_ft_bench.cli.console import console, error_console, print_json
+from mace_ft_bench.cli.default_command import group_with_default
 from mace_ft_bench.errors import UnknownNameError, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+app = typer.Typer(
+    help="Time steps: `mfb timing table` over sizes and configurations; `mfb timing [TASK...]` beside our peers.",
+    cls=group_with_default("compare", alone=True),
+)
+app.command("table")(timing_table.table)
+
 TASKS = ("steps", "accelerators", "batches", "growth", "skin", "dispersion")
 
 
-def timing(
+@app.command("compare")
+def compare(
     tasks: Annotated[list[str] | None, typer.Argument(help=f"What to time: {', '.join(TASKS)}; default all.")] = None,
     *,
     model: Annotated[str, typer.Option(help="Embedded MACE model of molybdenum.")] = "mo-ft",
@@ -34,8 +43,10 @@ def timing(
         from mace_ft_bench.timing.dispersion import refuse_without_peer  # noqa: PLC0415 - imports torch
 
         refuse_without_peer()
+    from mace_ft_bench.results.timing_table import exclusively  # noqa: PLC0415 - imports torch
+
     rows = []
-    with error_console().status("Timing") as status:
+    with exclusively(), error_console().status("Timing") as status:
         for title, run in _plan(chosen, model, rounds, quick=quick):
             status.update(f"Timing {title}")
             rows += run()
@@ -98,7 +109,7 @@ def _growth(found: Any) -> dict[str, Any]:  # noqa: ANN401 - serving.Growth
         "task": f"step with D3, {found.dtype}",
         "atoms": found.atoms[-1],
         "times": times,
-        "ratio": f"exponent {found.exponent:.2f}",
+        "ratio": f"exponent {found.law}",
         "difference": "",
     }
 

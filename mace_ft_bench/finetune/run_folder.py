@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.frames import count_groups, write_extxyz
 from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.exclusive import only_one
 from mace_ft_bench.finetune.config import FinetuneConfig
 from mace_ft_bench.toml_schema import parse
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from mace_ft_bench.finetune.objective import EpochErrors
 
 RUN, STATE, HISTORY = "run.json", "state.pt", "history.jsonl"
-_LOCK, _PID = "trainer.lock", "trainer.pid"
-"""The operating system frees the lock of a killed process; the number is for messages."""
+_LOCK = "trainer.lock"
 _PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "e3nn", "numpy")
 
 
@@ -43,22 +42,15 @@ def locked(folder: Path) -> Iterator[None]:
     TrainingError
         If another process trains in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, pid = FileLock(folder / _LOCK), folder / _PID
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        who = pid.read_text(encoding="utf-8") if pid.is_file() else "unknown"
-        raise TrainingError(
+
+    def refusal(who: str) -> TrainingError:
+        return TrainingError(
             f"A training run is at work in {folder} (process {who}).",
             fix=f"wait for it, or end it with `kill {who}` and run the same command again to resume.",
-        ) from error
-    try:
-        pid.write_text(str(os.getpid()), encoding="utf-8")
+        )
+
+    with only_one(folder / _LOCK, refusal):
         yield
-    finally:
-        pid.unlink(missing_ok=True)
-        lock.release()
 
 
 def claim(folder: Path, config: FinetuneConfig, frames: Mapping[str, Sequence[Atoms]], parent: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mace_ft_bench.properties.base import Property
 from mace_ft_bench.properties.checks import require, require_positive
+from mace_ft_bench.timing.interleaved import time_in_turns
+from mace_ft_bench.timing.steps import displaced_step
 from mace_ft_bench.toml_schema import StrictTable
 
 if TYPE_CHECKING:
@@ -65,19 +66,10 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     )
 
 
-def _times_ms(supercell: Atoms, calc: Calculator, settings: Settings) -> list[float]:
+def _times_ms(supercell: Atoms, calc: Calculator, settings: Settings) -> tuple[float, ...]:
     """Return ``samples`` times [ms]; the first call compiles, allocates and builds lists, and is dropped."""
-    rng = np.random.default_rng(settings.seed)
-    moving = supercell.copy()
-    moving.calc = calc
-    times = []
-    for _ in range(settings.samples + 1):
-        moving.positions = supercell.positions + rng.normal(scale=settings.amplitude, size=(len(moving), 3))
-        start = perf_counter()
-        moving.get_forces()
-        moving.get_potential_energy()
-        times.append(1000 * (perf_counter() - start))
-    return times[1:]
+    step = displaced_step(supercell, calc, amplitude=settings.amplitude, seed=settings.seed)
+    return time_in_turns({"step": step}, rounds=settings.samples).samples["step"]
 
 
 def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:  # noqa: ARG001 - the protocol's signature

@@ -254,10 +254,14 @@ def _check(case: Case, path: Path) -> None:
         raise CardError(f"{path}: tolerance of {bad} is not positive.", fix="give the error that scores one half.")
 
 
+_NO_CASES = {"datasets", "structures", "timings"}
+"""Folders beside the materials."""
+
+
 def load_cases(root: Path | None = None) -> dict[str, Case]:
-    """Return all cases by identifier, sorted; ``datasets`` and ``structures`` folders hold no cases."""
+    """Return all cases by identifier, sorted; ``datasets``, ``structures`` and ``timings`` folders hold no cases."""
     root = root or paths.reference_data()
-    files = [path for path in root.glob("*/*.toml") if path.parent.name not in {"datasets", "structures"}]
+    files = [path for path in root.glob("*/*.toml") if path.parent.name not in _NO_CASES]
     cases = [load_case(path, root=root) for path in files]
     return {case.id: case for case in sorted(cases, key=lambda case: case.id)}
 

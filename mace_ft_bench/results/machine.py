@@ -10,10 +10,10 @@ from pathlib import Path
 PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "numba", "vesin", "ase", "numpy", "elastic", "phonopy", "chgnet")
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of the installed packages that can change a result."""
+def package_versions(*more: str) -> dict[str, str]:
+    """Return the versions of the installed packages that can change a result, and of more of them."""
     found = {}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -28,6 +28,11 @@ def hardware(device: str) -> str:
 
         return str(torch.cuda.get_device_name())
     return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def load_average() -> float | None:
+    """Return the mean number of running processes over the last minute; None where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def threads() -> int:

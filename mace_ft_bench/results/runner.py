@@ -225,7 +225,7 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
         record = Record.from_json(record.to_json())  # NaN or infinity is a failure; tuples become lists, as stored
     except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
         _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
-        record = replace(record, status=_status_of(error), message=_message(error), result=None, errors={})
+        record = replace(record, status=status_of(error), message=message_of(error), result=None, errors={})
     return replace(record, wall_s=round(time.perf_counter() - began, 3))
 
 
@@ -372,12 +372,14 @@ def blank_record(task: Task) -> Record:
 
 
 def _failed(task: Task, error: Exception) -> Record:
-    return replace(blank_record(task), status=_status_of(error), message=_message(error))
+    return replace(blank_record(task), status=status_of(error), message=message_of(error))
 
 
-def _status_of(error: Exception) -> Status:
+def status_of(error: Exception) -> Status:
+    """Return the status of an attempt that ended in this error."""
     return next((status for kind, status in _STATUS_OF if isinstance(error, kind)), "error")
 
 
-def _message(error: Exception) -> str:
+def message_of(error: Exception) -> str:
+    """Return what a record says about an error."""
     return f"{type(error).__name__}: {error}"

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.build import graphene, make_supercell, molecule
 from ase.units import Bohr
 
 from mace_ft_bench.calculators.d3.parameters import damping_parameters
@@ -19,6 +18,7 @@ from mace_ft_bench.calculators.dispersion import D3Calculator, D3Settings
 from mace_ft_bench.errors import MissingDependencyError
 from mace_ft_bench.timing.interleaved import time_in_turns
 from mace_ft_bench.timing.serving import OURS, Comparison
+from mace_ft_bench.timing.systems import graphene_with_water
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,10 +32,6 @@ DISPLACEMENT = 0.01
 """Displacement per step [Angstrom] and direction; that of water at 300 K and 1 fs."""
 TORCH_UP_TO = 1500
 """Most atoms for torch-dftd on a processor: at 1038 it takes seconds a step and 5 GB."""
-_SPACING = 3.11
-"""Between water molecules on a grid [Angstrom]: the density of the liquid."""
-_VACUUM = 15.0
-"""Above the water [Angstrom]."""
 
 
 def ours(settings: D3Settings) -> Calculator:
@@ -125,32 +121,3 @@ def _with(atoms: Atoms, calculator: Calculator) -> Atoms:
     copy: Atoms = atoms.copy()
     copy.calc = calculator
     return copy
-
-
-def graphene_with_water(atoms: int) -> Atoms:
-    """Return a sheet of graphene under randomly turned water molecules on a grid, periodic in all directions.
-
-    About a quarter of the atoms is carbon; up to two atoms less than asked for, because water has three.
-    """
-    repeats = max(1, round((atoms / 9.2) ** 0.5)), max(1, round((atoms / 27.7) ** 0.5))  # of 2.46 by 4.26 Angstrom
-    sheet: Atoms = make_supercell(graphene(vacuum=1.5), ((1, 0, 0), (1, 2, 0), (0, 0, 1))) * (*repeats, 1)
-    rng = np.random.default_rng(0)
-    sites = _sites(sheet, (atoms - len(sheet)) // 3)
-    for site in sites:
-        water = molecule("H2O")
-        water.rotate(rng.uniform(0, 360), rng.normal(size=3), center="COP")
-        water.translate(site - water.get_center_of_mass())
-        sheet += water
-    sheet.cell[2, 2] = sites[:, 2].max() + _VACUUM
-    sheet.pbc = True
-    return sheet
-
-
-def _sites(sheet: Atoms, count: int) -> np.ndarray:
-    """Return the first sites of a grid above the sheet, layer by layer (count, 3) [Angstrom]."""
-    lengths = sheet.cell.lengths()[:2]
-    columns = np.floor(lengths / _SPACING).astype(int)
-    layers = -(-count // columns.prod())
-    layer, x, y = np.indices((layers, *columns)).reshape(3, -1)[:, :count]
-    height = sheet.positions[:, 2].max() + _SPACING * (layer + 1)
-    return np.column_stack([(x + 0.5) * lengths[0] / columns[0], (y + 0.5) * lengths[1] / columns[1], height])

@@ -27,7 +27,13 @@ class Times:
         return float(np.median(np.array(self.samples[slow]) / np.array(self.samples[fast])))
 
 
-def time_in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1) -> Times:
+def time_in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    on_round: Callable[[Mapping[str, float]], None] | None = None,
+) -> Times:
     """Call every way once per round, starting with another one each time, and time it.
 
     Parameters
@@ -38,6 +44,8 @@ def time_in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm
         Number of timed rounds.
     warmup
         Rounds before them, not timed: compilation, caches, first lists.
+    on_round
+        Called after every timed round with its times [ms].
     """
     samples: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
@@ -48,4 +56,6 @@ def time_in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm
             ways[name]()
             if turn >= warmup:
                 samples[name].append(1000 * (perf_counter() - start))
+        if turn >= warmup and on_round is not None:
+            on_round({name: values[-1] for name, values in samples.items()})
     return Times({name: tuple(values) for name, values in samples.items()})

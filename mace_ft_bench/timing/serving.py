@@ -10,20 +10,21 @@ from ase.build import bulk
 
 from mace_ft_bench.calculators.factory import get_calculator
 from mace_ft_bench.timing.interleaved import Times, time_in_turns
+from mace_ft_bench.timing.scaling import PowerLaw, fit_power_law
+from mace_ft_bench.timing.steps import displaced_step
+from mace_ft_bench.timing.systems import molybdenum
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 from mace_ft_bench.zoo import checkpoint
 from mace_ft_bench.zoo.registry import find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
 OURS = "ours"
 PEER = "MACECalculator"
-_STEP = 0.005
-"""Displacement of every atom per step [Angstrom], about that of a femtosecond at room temperature."""
 
 
 @dataclass(frozen=True)
@@ -45,39 +46,6 @@ class Comparison:
         return self.times.ratio(self.slow, self.fast)
 
 
-def molybdenum(atoms: int) -> Atoms:
-    """Return a displaced bcc supercell of about so many atoms, as near to a cube as its repeats allow."""
-    supercell: Atoms = bulk("Mo", "bcc", a=3.16, cubic=True) * _repeats(atoms // 2)
-    supercell.rattle(0.05, seed=0)
-    return supercell
-
-
-def _repeats(cells: int) -> tuple[int, int, int]:
-    first = max(n for n in range(1, round(cells ** (1 / 3)) + 2) if cells % n == 0)
-    rest = cells // first
-    second = max(n for n in range(1, round(rest**0.5) + 1) if rest % n == 0)
-    return first, second, rest // second
-
-
-def md_step(atoms: Atoms, calculator: Calculator, *, stress: bool = False) -> Callable[[], None]:
-    """Return what a step of molecular dynamics asks of a calculator: new positions, energy and forces.
-
-    Atoms stay near their sites, so that no step contains the build of a list with a skin.
-    """
-    moving = atoms.copy()
-    moving.calc = calculator
-    rng = np.random.default_rng(0)
-
-    def step() -> None:
-        moving.positions = atoms.positions + rng.normal(scale=_STEP, size=atoms.positions.shape)
-        moving.get_forces()
-        moving.get_potential_energy()
-        if stress:
-            moving.get_stress()
-
-    return step
-
-
 def peer_calculator(model: str, dtype: str) -> Any:  # noqa: ANN401 - mace's calculator
     """Return mace's own ``MACECalculator`` of an embedded model; it would change torch's default dtype for good."""
     import torch  # noqa: PLC0415 - slow to import
@@ -97,7 +65,7 @@ def steps_beside_mace(model: str, dtype: str, sizes: Sequence[int], rounds: int)
         ours: Any = get_calculator(model, device="cpu", dtype=dtype)
         peer = peer_calculator(model, dtype)
         forces = [_forces(atoms, calculator) for calculator in (ours, peer)]
-        ways = {OURS: md_step(atoms, ours), PEER: md_step(atoms, peer)}
+        ways = {OURS: displaced_step(atoms, ours), PEER: displaced_step(atoms, peer)}
         times = time_in_turns(ways, rounds=rounds)
         task = f"step, {dtype}, {ours.accelerator}"
         found.append(Comparison(task, len(atoms), times, PEER, OURS, float(np.abs(forces[0] - forces[1]).max())))
@@ -113,7 +81,7 @@ def auto_beside_best(model: str, dtype: str, sizes: Sequence[int], rounds: int) 
     for size in sizes:
         atoms = molybdenum(size)
         steps = {
-            name: md_step(atoms, get_calculator(model, device="cpu", dtype=dtype, accelerate=name))
+            name: displaced_step(atoms, get_calculator(model, device="cpu", dtype=dtype, accelerate=name))
             for name in ("auto", "e3nn", "fused")
         }
         auto = steps.pop("auto")
@@ -164,8 +132,8 @@ class Growth:
     dtype: str
     atoms: tuple[int, ...]
     milliseconds: tuple[float, ...]
-    exponent: float
-    """Of a power law fitted to the times."""
+    law: PowerLaw | None
+    """Fitted to the times; None for one size."""
 
 
 def step_growth(model: str, sizes: Sequence[int], rounds: int, dtype: str = "float64") -> Growth:
@@ -174,15 +142,10 @@ def step_growth(model: str, sizes: Sequence[int], rounds: int, dtype: str = "flo
     for size in sizes:
         supercell = molybdenum(size)
         calculator = get_calculator(model, device="cpu", dtype=dtype, dispersion="pbe")
-        found = time_in_turns({OURS: md_step(supercell, calculator)}, rounds=rounds, warmup=2)
+        found = time_in_turns({OURS: displaced_step(supercell, calculator)}, rounds=rounds, warmup=2)
         atoms.append(len(supercell))
         times.append(found.median(OURS))
-    return Growth(dtype, tuple(atoms), tuple(times), growth_exponent(atoms, times))
-
-
-def growth_exponent(sizes: Sequence[int], times_ms: Sequence[float]) -> float:
-    """Return the exponent of a power law fitted to times over sizes."""
-    return float(np.polyfit(np.log(sizes), np.log(times_ms), 1)[0])
+    return Growth(dtype, tuple(atoms), tuple(times), fit_power_law(atoms, times))
 
 
 def _forces(atoms: Atoms, calculator: Calculator) -> np.ndarray:

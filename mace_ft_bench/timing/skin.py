@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase import units
-from ase.md.langevin import Langevin
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.velocitydistribution import thermalize_momenta
 
 from mace_ft_bench.calculators.factory import get_calculator
 from mace_ft_bench.calculators.graph import pair_table
 from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
-from mace_ft_bench.timing.serving import molybdenum
+from mace_ft_bench.timing.steps import Thermostat, langevin
+from mace_ft_bench.timing.systems import molybdenum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,10 +84,7 @@ def check_skin(model: str, ensemble: Ensemble, *, atoms: int, steps: int) -> Ski
 
 def _dynamics(atoms: Atoms, ensemble: Ensemble) -> MolecularDynamics:
     if ensemble == "NVT":
-        rng = np.random.default_rng(1)
-        return Langevin(
-            atoms, 2 * units.fs, temperature_K=TEMPERATURE_K, friction=0.01 / units.fs, rng=rng, fixcm=False
-        )
+        return langevin(atoms, Thermostat(TEMPERATURE_K, timestep_fs=2.0), seed=1)
     return IsotropicMTKNPT(
         atoms, 2 * units.fs, temperature_K=TEMPERATURE_K, pressure_au=0.0, tdamp=100 * units.fs, pdamp=500 * units.fs
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase.neighborlist import neighbor_list
 
 from mace_ft_bench.calculators import backends
 from mace_ft_bench.errors import AccelerationError, MissingDependencyError
@@ -28,44 +27,10 @@ def test_ratios_are_taken_round_by_round():
     assert times.median("slow") == 9.0
 
 
-@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
-def test_growth_exponent(exponent):
-    sizes = [128, 372, 1038, 2900]
-    assert serving.growth_exponent(sizes, [3 * size**exponent for size in sizes]) == pytest.approx(exponent)
-
-
-@pytest.mark.parametrize("atoms", [2, 16, 54, 128, 432, 1024, 2916])
-def test_supercells_are_compact(atoms):
-    supercell = serving.molybdenum(atoms)
-    assert len(supercell) == atoms
-    lengths = supercell.cell.lengths()
-    assert lengths.max() <= 2.1 * lengths.min()
-
-
 def test_strained_cells():
     cells = serving.strained_cells(8)
     assert sorted({len(cell) for cell in cells}) == [2, 4, 8, 16]
     assert len({round(cell.get_volume() / len(cell), 6) for cell in cells}) == 8
-
-
-def test_a_step_moves_the_atoms_and_asks_again():
-    from ase.calculators.emt import EMT
-
-    class Counting(EMT):
-        calls = 0
-
-        def calculate(self, *arguments, **options):
-            Counting.calls += 1
-            super().calculate(*arguments, **options)
-
-    atoms = serving.molybdenum(16)
-    atoms.symbols[:] = "Cu"
-    before = atoms.positions.copy()
-    step = serving.md_step(atoms, Counting())
-    step()
-    step()
-    assert Counting.calls == 2
-    assert (atoms.positions == before).all()
 
 
 def test_our_step_beside_mace():
@@ -125,23 +90,6 @@ def test_doctor_says_why_something_cannot_be_used(monkeypatch):
 def test_packages_and_devices():
     assert doctor.packages()["mace-torch"] == "0.3.16"
     assert doctor.devices()[0].startswith("cpu (")
-
-
-@pytest.mark.parametrize("atoms", [128, 372, 1038, 2900])
-def test_graphene_under_water(atoms):
-    structure = dispersion.graphene_with_water(atoms)
-    assert 0 <= atoms - len(structure) <= 2
-    carbon = structure.symbols.count("C")
-    assert structure.symbols.count("H") == 2 * structure.symbols.count("O") == 2 * (len(structure) - carbon) // 3
-    assert 0.2 < carbon / len(structure) < 0.35
-    first, second, lengths = neighbor_list("ijd", structure, 2.2)
-    bonded = lengths < 1.6
-    symbols = np.array(structure.symbols)
-    neighbours = {name: np.bincount(first[bonded], minlength=len(structure))[symbols == name] for name in "CHO"}
-    assert set(neighbours["C"]) == {3}
-    assert set(neighbours["O"]) == {2}
-    water = (symbols[first] != "C") != (symbols[second] != "C")
-    assert not water.any()
 
 
 def test_d3_step_beside_its_peers():
