@@ -1,7 +1,7 @@
 """Write the baselines of embedded models from the records of a results folder; see docs/how-to/update-a-baseline.md.
 
 Only records of the weights, settings and references of today are taken. Entries of other modes, and of cases whose data
-is not on this machine, stay as they are.
+is not on this machine or that it is too slow for, stay as they are.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def updated(
     known = load_cases()
     entries = {name: entry for name, entry in baseline.cases.items() if name.partition(" ")[0] in known}
     for task, record in found.items():
-        if record is None or record.status == "missing_data":
+        if record is None or record.status in {"missing_data", "too_slow"}:
             continue
         entry = entry_of(record, dynamics=get_property(task.case.property).single_precision)
         entries.pop(entry_name(task.case), None)
