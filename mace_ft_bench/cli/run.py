@@ -46,6 +46,6 @@ def run(
     )
     done = run_suite(suite)
     chosen = {task.model.name: selection.identity_of(runner.blank_record(task)) for task in done.tasks}
-    build_report(out, mode=suite.mode, chosen=chosen)
+    build_report(out, mode=suite.mode, chosen=chosen, only_if_changed=True)
     if done.failed:
         raise typer.Exit(_EXIT_FAILED)

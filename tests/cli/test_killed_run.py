@@ -15,17 +15,11 @@ import pytest
 from mace_ft_bench.results.store import RecordStore
 
 CASES, KILLS = 30, 10
-EOS = """
-title = "Equation of state of copper from {a} Angstrom"
-property = "eos"
-structure = {{ element = "Cu", lattice = "fcc", a = {a} }}
-settings = {{ points = 7 }}
-"""
-UNCONVERGED = """
-title = "A relaxation without steps from {a} Angstrom"
+CASE = """
+title = "Copper from {a} Angstrom"
 property = "relaxation"
-structure = {{ element = "Cu", lattice = "fcc", a = {a} }}
-settings = {{ max_steps = 1 }}
+structure = {{ element = "Cu", lattice = "fcc", a = {a}, repeat = [2, 2, 2] }}
+settings = {{ max_steps = {steps} }}
 """
 SUPERVISOR = """
 import os, signal, sys, time, types
@@ -87,8 +81,8 @@ def root(tmp_path):
     folder = tmp_path / "reference_data" / "copper"
     folder.mkdir(parents=True)
     for index in range(CASES):
-        text = UNCONVERGED if index % 10 == 3 else EOS
-        (folder / f"case-{index:02}.toml").write_text(text.format(a=3.58 + 0.002 * index), encoding="utf-8")
+        text = CASE.format(a=3.5 + 0.002 * index, steps=1 if index % 10 == 3 else 100)
+        (folder / f"case-{index:02}.toml").write_text(text, encoding="utf-8")
     return folder.parent
 
 
