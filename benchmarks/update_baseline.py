@@ -62,21 +62,21 @@ def updated(
         raise StoreError(f"{model} has no baseline yet.", fix="name the materials to hold with --studies.")
     cases = [case for case in select_cases(list(baseline.studies), mode=chosen.mode) if case.metrics]
     tasks = runner.plan([runner.model_spec(model)], cases, runner.RunOptions(device=chosen.device))
-    found = {task: latest.get((task.key, task.model.name, task.case.id)) for task in tasks}
-    if missing := [task.case.id for task, record in found.items() if record is None]:
+    found = [(task.case, latest.get((task.key, task.model.name, task.case.id))) for task in tasks]
+    if missing := [case.id for case, record in found if record is None]:
         raise StoreError(
             f"{chosen.results} has no record of {model} as it is now on {', '.join(missing)}.",
             fix=f"run `mfb run --models {model} --mode {chosen.mode} --out {chosen.results}` first.",
         )
     known = load_cases()
     entries = {name: entry for name, entry in baseline.cases.items() if name.partition(" ")[0] in known}
-    for task, record in found.items():
+    for case, record in found:
         if record is None or record.status in {"missing_data", "too_slow"}:
             continue
-        entry = entry_of(record, dynamics=get_property(task.case.property).single_precision)
-        entries.pop(entry_name(task.case), None)
+        entry = entry_of(case, record, dynamics=get_property(case.property).single_precision)
+        entries.pop(entry_name(case), None)
         if entry is not None:
-            entries[entry_name(task.case)] = entry
+            entries[entry_name(case)] = entry
     return replace(baseline, cases=entries)
 
 

@@ -65,20 +65,23 @@ def read_baseline(path: Path) -> Baseline:
     return parse({"studies": studies, "cases": cases}, Baseline, where=str(path))
 
 
-def entry_of(record: Record, *, dynamics: bool) -> Entry | None:
+def entry_of(case: Case, record: Record, *, dynamics: bool) -> Entry | None:
     """Return what is to be stored of a record, or None if it does not cover the case.
 
     Parameters
     ----------
+    case
+        Whose scored errors are stored.
     record
-        Of a scored case.
+        Of it.
     dynamics
         Whether it is of molecular dynamics: trajectories are chaotic, so their averages differ by noise between
         machines, and only how they ended is stored.
     """
     if record.status in NOT_COVERED:
         return None
-    return Entry(record.status, {} if dynamics else dict(record.errors))
+    scored = {} if dynamics else {name: error for name, error in record.errors.items() if name in case.metrics}
+    return Entry(record.status, scored)
 
 
 def to_toml(model: str, baseline: Baseline) -> str:

@@ -25,11 +25,13 @@ SUPERVISOR = """
 import os, signal, sys, time, types
 from pathlib import Path
 
+import torch
 from ase.calculators.emt import EMT
 
 from mace_ft_bench import paths
 from mace_ft_bench.cli.main import main
 from mace_ft_bench.leaderboard import report
+from mace_ft_bench.properties.base import all_properties
 from mace_ft_bench.results import runner
 from mace_ft_bench.zoo import registry
 from mace_ft_bench.zoo.card import ModelCard
@@ -38,6 +40,7 @@ root, out, moments = Path(sys.argv[1]), Path(sys.argv[2]), [float(text) for text
 sys.modules["fake_models"] = types.SimpleNamespace(emt=lambda *_: EMT())
 card = ModelCard("emt", "factory", "", ("Cu",), "", "none", "", "", factory="fake_models:emt")
 registry._embedded = lambda: [card]
+all_properties()  # as the imports above, so that no process has to import them again
 paths.reference_data = lambda: root
 
 

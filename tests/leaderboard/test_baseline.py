@@ -24,7 +24,7 @@ CASE = elastic_case()  # three metrics of tolerance 10
 
 
 def held(error):
-    return entry_of(make_record("m", CASE, error=error), dynamics=False)
+    return entry_of(CASE, make_record("m", CASE, error=error), dynamics=False)
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -59,12 +59,18 @@ def test_the_mode_is_part_of_the_name_where_settings_differ():
     assert entry_name(replace(CASE, mode="quick")) == "mo/elastic (quick)"
 
 
+def test_only_scored_errors_are_stored():
+    record = make_record("m", CASE, error=0.5)
+    shown = replace(record, errors={**record.errors, "bulk_percent": 1.0})
+    assert entry_of(CASE, shown, dynamics=False) == held(0.5)
+
+
 def test_dynamics_are_held_by_how_they_end():
     record = make_record("m", CASE, error=0.3)
-    assert entry_of(record, dynamics=False) == Entry("ok", record.errors)
-    assert entry_of(record, dynamics=True) == Entry("ok")
-    assert entry_of(make_record("m", CASE, "unstable"), dynamics=True) == Entry("unstable")
-    assert entry_of(make_record("m", CASE, "missing_data"), dynamics=True) is None
+    assert entry_of(CASE, record, dynamics=False) == Entry("ok", record.errors)
+    assert entry_of(CASE, record, dynamics=True) == Entry("ok")
+    assert entry_of(CASE, make_record("m", CASE, "unstable"), dynamics=True) == Entry("unstable")
+    assert entry_of(CASE, make_record("m", CASE, "missing_data"), dynamics=True) is None
 
 
 @pytest.mark.parametrize(
