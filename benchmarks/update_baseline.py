@@ -44,7 +44,7 @@ def main() -> None:
         print(f"{path}: {len(after.cases)} cases")
         for name in sorted(before.cases.keys() | after.cases.keys()):
             old, new = before.cases.get(name), after.cases.get(name)
-            if old != new:
+            if _words(old) != _words(new):
                 print(f"  {name}: {_words(old)} → {_words(new)}")
 
 
