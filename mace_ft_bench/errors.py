@@ -16,7 +16,8 @@ Every exception states what is wrong and ends with what to do about it::
     │   └── MissingDataError   a dataset is not on this machine
     ├── PropertyError          a property could not be computed
     │   ├── UnconvergedError   a relaxation or fit did not converge
-    │   └── UnstableError      the crystal is mechanically unstable or the structure fell apart
+    │   ├── UnstableError      the crystal is mechanically unstable or the structure fell apart
+    │   └── TooSlowError       the model is too slow for the time that a case may take
     ├── StoreError             the results folder is unusable
     ├── AccelerationError      an accelerator asked for by name cannot be used
     ├── TrainingError          a training run failed
@@ -114,6 +115,10 @@ class UnconvergedError(PropertyError):
 
 class UnstableError(PropertyError):
     """The crystal is mechanically unstable, or the structure fell apart."""
+
+
+class TooSlowError(PropertyError):
+    """The model is too slow for the time that the case may take."""
 
 
 class StoreError(MaceFtBenchError):

@@ -33,6 +33,8 @@ def gate(
     *,
     mode: RunMode = "standard",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    head: Annotated[str | None, typer.Option(help="Head of the model, where it has several.")] = None,
+    parent_head: Annotated[str | None, typer.Option(help="Head of the parent, where it has several.")] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow unpickling .model files, which runs their code.")
     ] = False,
@@ -45,7 +47,8 @@ def gate(
     from mace_ft_bench.results.runner import model_spec  # noqa: PLC0415 - imports torch
 
     models = (model, parent or _parent_of(model))
-    names = [model_spec(name, trust=trust).name for name in models]
+    heads = dict(zip(models, (head, parent_head), strict=True))
+    names = [model_spec(name, head=heads[name], trust=trust).name for name in models]
     if names[0] == names[1]:
         raise UnknownNameError(f"{names[0]} is to be compared with itself.", fix="name another model with --parent.")
     suite = Suite(
@@ -54,6 +57,7 @@ def gate(
         out=out,
         mode=mode_named(mode),
         device=device,
+        heads=heads,
         trust=trust,
         mirror=mirror,
         fetch=fetch,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mace_ft_bench import __version__
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.errors import StoreError
 from mace_ft_bench.results.case import mode_named, select_cases
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from mace_ft_bench.results.case import Mode
     from mace_ft_bench.results.record import Record
     from mace_ft_bench.results.selection import Identity
+
+
+_STAMP = ".leaderboard.sha256"
+"""File that says from what the leaderboard was written."""
 
 
 def report(
@@ -31,7 +37,13 @@ def report(
     build_report(results, mode=None if mode is None else mode_named(mode))
 
 
-def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str, Identity] | None = None) -> None:
+def build_report(
+    results: Path,
+    *,
+    mode: Mode | None = None,
+    chosen: Mapping[str, Identity] | None = None,
+    only_if_changed: bool = False,
+) -> None:
     """Write the leaderboard and print where it is.
 
     Parameters
@@ -42,13 +54,15 @@ def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str
         Cases have the settings of this mode; by default of that of the last record that has one.
     chosen
         What model names stand for; by default what their last records say.
+    only_if_changed
+        Leave a leaderboard as it is that was written from the same records, cards and version of this package: drawing
+        it takes longer than finding out that nothing is to be run.
 
     Raises
     ------
     StoreError
         If the folder holds no records, or none of that mode.
     """
-    from mace_ft_bench.leaderboard.report import write_report  # noqa: PLC0415 - imports matplotlib
     from mace_ft_bench.leaderboard.score import is_of_mode  # noqa: PLC0415 - beside its use
     from mace_ft_bench.properties.base import all_properties  # noqa: PLC0415 - imports ASE
     from mace_ft_bench.results.selection import consistent_records  # noqa: PLC0415 - beside its use
@@ -81,14 +95,22 @@ def build_report(results: Path, *, mode: Mode | None = None, chosen: Mapping[str
         case.id: asdict(parse(case.settings, properties[case.property].settings, where=f"[settings] of {case.id}"))
         for case in cases
     }
-    written = write_report(records, cases, results, model_info=model_info, settings=settings)
-    for label, path in (
-        ("leaderboard:", written.html),
-        ("", written.markdown),
-        ("", written.csv),
-        ("", written.json),
-    ):
+    paths = [results / f"leaderboard.{end}" for end in ("html", "md", "csv", "json")]
+    stamp, content = results / _STAMP, _digest(__version__, records, cases, model_info, settings)
+    written = stamp.is_file() and all(path.is_file() for path in paths)
+    if not (only_if_changed and written and stamp.read_text(encoding="utf-8") == content):
+        from mace_ft_bench.leaderboard.report import write_report  # noqa: PLC0415 - imports matplotlib
+
+        stamp.unlink(missing_ok=True)
+        write_report(records, cases, results, model_info=model_info, settings=settings)
+        stamp.write_text(content, encoding="utf-8")
+    for label, path in zip(("leaderboard:", "", "", ""), paths, strict=True):
         console().print(f"{label:12} {path.resolve()}", soft_wrap=True, markup=False)
+
+
+def _digest(*content: object) -> str:
+    """Return a hash of plain data and dataclasses of it."""
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _last_mode(records: Sequence[Record]) -> Mode:

@@ -32,19 +32,20 @@ def run(
     """Run benchmark cases on models and write the leaderboard; exits with 1 if a case ended in an error."""
     from mace_ft_bench.results import runner, selection  # noqa: PLC0415 - imports torch
 
+    names = split_names(models, "--models")
     suite = Suite(
-        models=split_names(models, "--models"),
+        models=names,
         cases=split_names(cases, "--cases"),
         out=out,
         mode=mode_named(mode),
         device=device,
-        head=head,
+        heads=dict.fromkeys(names, head),
         trust=trust,
         mirror=mirror,
         fetch=fetch,
     )
     done = run_suite(suite)
     chosen = {task.model.name: selection.identity_of(runner.blank_record(task)) for task in done.tasks}
-    build_report(out, mode=suite.mode, chosen=chosen)
+    build_report(out, mode=suite.mode, chosen=chosen, only_if_changed=True)
     if done.failed:
         raise typer.Exit(_EXIT_FAILED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +14,7 @@ from mace_ft_bench.cli.console import console
 from mace_ft_bench.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mace_ft_bench.results.case import Mode
@@ -37,7 +38,8 @@ class Suite:
     out: Path
     mode: Mode = "standard"
     device: str = "auto"
-    head: str | None = None
+    heads: Mapping[str, str | None] = field(default_factory=dict)
+    """Head by model, where one is chosen."""
     trust: bool = False
     mirror: Path | None = None
     fetch: bool = False
@@ -84,7 +86,7 @@ def run_suite(suite: Suite, *, quiet: bool = False) -> Outcome:
 
     screen = Console(quiet=True) if quiet else console()
     records = store.RecordStore(suite.out)
-    specs = [runner.model_spec(name, head=suite.head, trust=suite.trust) for name in suite.models]
+    specs = [runner.model_spec(name, head=suite.heads.get(name), trust=suite.trust) for name in suite.models]
     options = runner.RunOptions(device=suite.device, mirror=suite.mirror, download=suite.fetch)
     tasks = runner.plan(specs, select_cases(list(suite.cases), mode=suite.mode), options)
     todo = runner.pending(tasks, records)

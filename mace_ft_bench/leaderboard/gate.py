@@ -13,7 +13,7 @@ from mace_ft_bench.leaderboard.score import Records, case_score
 from mace_ft_bench.results.record import FAILED, NOT_COVERED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mace_ft_bench.results.case import Case
     from mace_ft_bench.results.record import Record
@@ -76,19 +76,28 @@ def _compared(case: Case, own: Record, parent: Record) -> Comparison:
         return Comparison(case.id, "failed", *scores, own.message)
     if own.status in FAILED:
         return Comparison(case.id, "not compared", *scores, f"both failed; {own.model}: {own.message}")
-    worse = [] if parent.status in FAILED else _grown(case, own, parent)
-    if worse:
-        return Comparison(case.id, "worse", *scores, f"larger: {', '.join(worse)}")
+    names = [] if parent.status in FAILED else grown(case, own.errors, parent.errors)
+    if names:
+        worse = ", ".join(case.metrics[name].label for name in names)
+        return Comparison(case.id, "worse", *scores, f"larger: {worse}")
     better = (scores[0] or 0.0) - (scores[1] or 0.0) > GAIN
     return Comparison(case.id, "better" if better else "as good", *scores)
 
 
-def _grown(case: Case, own: Record, parent: Record) -> list[str]:
-    """Return the labels of the metrics whose error grew beyond the slack, or that only the parent has."""
+def grown(case: Case, errors: Mapping[str, float], before: Mapping[str, float]) -> list[str]:
+    """Return the names of the metrics whose error grew beyond the slack, or that only ``before`` has.
+
+    Parameters
+    ----------
+    case
+        Whose metrics count.
+    errors, before
+        Signed errors by metric, now and before.
+    """
     return [
-        metric.label
+        name
         for name, metric in case.metrics.items()
-        if name in parent.errors
-        and not abs(own.errors.get(name, math.inf))
-        <= (1 + RELATIVE_SLACK) * abs(parent.errors[name]) + TOLERANCE_SLACK * metric.tolerance
+        if name in before
+        and not abs(errors.get(name, math.inf))
+        <= (1 + RELATIVE_SLACK) * abs(before[name]) + TOLERANCE_SLACK * metric.tolerance
     ]

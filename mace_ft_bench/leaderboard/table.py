@@ -48,7 +48,7 @@ def to_markdown(board: Board) -> str:
         *(part for case in board.cases for part in _section(board, case)),
         *_results(board),
         *_attempts("Failures", board.attempts(FAILED)),
-        *_attempts("Missing data and unsupported cases", board.attempts(NOT_COVERED)),
+        *_attempts("Cases not covered", board.attempts(NOT_COVERED)),
         *_not_run(board),
         *_stale(board.stale),
         *_provenance(board),

@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 from mace_ft_bench.errors import StructureError, UnconvergedError, UnstableError
 from mace_ft_bench.properties.base import Property
 from mace_ft_bench.properties.checks import percent_errors, require, require_positive
-from mace_ft_bench.properties.relax import FMAX, MAX_STEPS, evaluated, lattice_constant, max_stress_gpa, relaxed
+from mace_ft_bench.properties.relax import (
+    FMAX,
+    MAX_STEPS,
+    evaluated,
+    lattice_constant,
+    max_stress_gpa,
+    relaxed,
+    relaxed_together,
+)
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.units import EV_PER_A3_IN_GPA
 
@@ -169,7 +177,7 @@ def _fit(crystal: Atoms, calc: Calculator, settings: Settings) -> tuple[Array, t
             if cubic
             else _all_deformations(crystal, settings)
         )
-        strained = [relaxed(cell, calc, cell=False, fmax=settings.fmax, max_steps=settings.max_steps) for cell in cells]
+        strained = relaxed_together(cells, calc, fmax=settings.fmax, max_steps=settings.max_steps)
         stiffness = _cubic(get_elastic_tensor(crystal, strained)[0]) if cubic else _least_squares(crystal, strained)
     return stiffness * EV_PER_A3_IN_GPA, order, _misfit(stiffness, crystal, strained)
 

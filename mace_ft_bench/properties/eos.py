@@ -16,7 +16,7 @@ from scipy.optimize import OptimizeWarning
 from mace_ft_bench.errors import UnconvergedError
 from mace_ft_bench.properties.base import Property, evaluate
 from mace_ft_bench.properties.checks import percent_errors, require, require_finite, require_positive
-from mace_ft_bench.properties.relax import FMAX, MAX_STEPS, relaxed
+from mace_ft_bench.properties.relax import FMAX, MAX_STEPS, relaxed, relaxed_together
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.units import EV_PER_A3_IN_GPA, MEV
 
@@ -161,8 +161,12 @@ def _energies(frames: list[Atoms], calc: Calculator, settings: Settings) -> list
     if not (settings.internal or settings.shape):
         return [item.energy for item in evaluate(calc, frames, stress=False)]
     how: dict[str, Any] = {"fmax": settings.fmax, "max_steps": settings.max_steps}
-    how |= {"cell": settings.shape, "constant_volume": settings.shape}
-    return [float(relaxed(frame, calc, **how).get_potential_energy()) for frame in frames]
+    final = (
+        [relaxed(frame, calc, cell=True, constant_volume=True, **how) for frame in frames]
+        if settings.shape
+        else relaxed_together(frames, calc, **how)
+    )
+    return [float(frame.get_potential_energy()) for frame in final]
 
 
 def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from ase.constraints import FixedLine
 from mace_ft_bench.errors import DataError, StructureError
 from mace_ft_bench.properties.base import Property, evaluate
 from mace_ft_bench.properties.checks import require, require_crystal, require_finite, require_positive
-from mace_ft_bench.properties.relax import MAX_STEPS, relaxed
+from mace_ft_bench.properties.relax import MAX_STEPS, relaxed_together
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.units import EV_PER_A2_IN_J_PER_M2
 
@@ -132,14 +132,11 @@ def _energies(frames: list[Atoms], calc: Calculator, settings: Settings) -> list
     """Energies [eV]; every point relaxes from the rigid one, so that no point depends on another."""
     if settings.relax == "none":
         return [item.energy for item in evaluate(calc, frames, stress=False)]
-    return [_relaxed_energy(frame, calc, settings) for frame in frames]
-
-
-def _relaxed_energy(frame: Atoms, calc: Calculator, settings: Settings) -> float:
-    normal = np.cross(frame.cell[0], frame.cell[1])
-    frame.set_constraint(FixedLine(range(len(frame)), normal))
-    final = relaxed(frame, calc, cell=False, fmax=settings.fmax, max_steps=settings.max_steps)
-    return float(final.get_potential_energy())
+    for frame in frames:
+        normal = np.cross(frame.cell[0], frame.cell[1])
+        frame.set_constraint(FixedLine(range(len(frame)), normal))
+    final = relaxed_together(frames, calc, fmax=settings.fmax, max_steps=settings.max_steps)
+    return [float(frame.get_potential_energy()) for frame in final]
 
 
 def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
-from mace_ft_bench.errors import DataError, StructureError, UnstableError
+from mace_ft_bench.errors import DataError, StructureError, TooSlowError, UnstableError
 from mace_ft_bench.properties import trajectory_analysis as analysis
 from mace_ft_bench.properties.base import Property
 from mace_ft_bench.properties.checks import require, require_crystal, require_finite, require_positive
@@ -39,6 +40,8 @@ _MOST_POINTS = 400
 """Points of a trace that a result keeps; each is the mean over its share of the steps."""
 _STANDARD_ERRORS = 3.0
 """A mean temperature within so many of its standard errors is right; those of short trajectories are too small."""
+_TIMED_STEPS = range(6, 16)
+"""Steps whose fastest says how long a trajectory will take; those before compile and build the first lists."""
 _AXES = {"a": 0, "b": 1, "c": 2}
 
 
@@ -89,6 +92,9 @@ class Settings(StrictTable):
     """Elements that are held where they are."""
     closest: float = 0.5
     """Distance, in sums of covalent radii, below which two atoms have collapsed."""
+    longest_s: float | None = None
+    """Wall time that the trajectory may be expected to take [s]; by default any. It is estimated from the first steps,
+    so that a slow model costs seconds. The trajectory itself is as long for all models."""
     seed: int = 0
     """Seed of the velocities and of the thermostat."""
     rdf: tuple[str, str] | None = None
@@ -106,6 +112,8 @@ class Settings(StrictTable):
         require_positive(self, "temperature", "timestep", "production_ps", "friction_per_fs", "interval")
         require_positive(self, "closest", "rdf_reach")
         require(min(self.repeat) > 0, f"repeat = {self.repeat} is not positive.", fix="give a supercell, as [2, 2, 2].")
+        if self.longest_s is not None:
+            require_positive(self, "longest_s")
         require(self.seed >= 0, f"seed = {self.seed} is negative.", fix="use 0.")
         require(self.equilibration_ps >= 0, "equilibration_ps is negative.", fix="use 0 for none.")
         frames = self.steps_of(self.production_ps) // self.interval
@@ -171,6 +179,8 @@ def compute(atoms: Atoms, calc: Calculator, settings: Settings) -> Result:
     ------
     UnstableError
         If the temperature exceeds ten times the target, two atoms collapse, or a number is not finite.
+    TooSlowError
+        If the first steps promise more than ``longest_s``.
     StructureError
         If an element that the settings name is not there, the structure is not periodic, or nothing can move.
     """
@@ -233,10 +243,17 @@ def _run(moving: Atoms, calc: Calculator, settings: Settings) -> _Trajectory:
         rng=generator,
     )
     before = settings.steps_of(settings.equilibration_ps)
+    last = before + settings.steps_of(settings.production_ps)
     energies, temperatures, frames = [], [], []
-    for step in range(before + settings.steps_of(settings.production_ps) + 1):
+    fastest = math.inf
+    for step in range(last + 1):
+        began = perf_counter()
         if step:
             dynamics.step()
+        if step in _TIMED_STEPS:
+            fastest = min(fastest, perf_counter() - began)
+        if step == _TIMED_STEPS.stop:
+            _check_time(fastest, last, settings)
         energies.append(float(moving.get_potential_energy()))
         temperatures.append(_temperature(moving, settings.timestep * units.fs))
         _check_energy(energies[-1], moving.get_temperature(), step, settings)
@@ -245,6 +262,16 @@ def _run(moving: Atoms, calc: Calculator, settings: Settings) -> _Trajectory:
             if step >= before:
                 frames.append(_bare(moving))
     return _Trajectory(np.array(temperatures), np.array(energies), frames)
+
+
+def _check_time(step_s: float, steps: int, settings: Settings) -> None:
+    expected = step_s * steps
+    if settings.longest_s is not None and expected > settings.longest_s:
+        raise TooSlowError(
+            f"A step takes {1000 * step_s:.0f} ms here, so {steps} of them {expected:.0f} s; this mode allows "
+            f"{settings.longest_s:g} s.",
+            fix="run the case in another mode, such as --mode standard, or on a faster device.",
+        )
 
 
 def _temperature(atoms: Atoms, timestep: float) -> float:

@@ -17,13 +17,13 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import LBFGS
 
 from mace_ft_bench.errors import StructureError, UnconvergedError, UnstableError
-from mace_ft_bench.properties.base import Property
+from mace_ft_bench.properties.base import Property, evaluate
 from mace_ft_bench.properties.checks import percent_errors, require, require_finite, require_positive
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.units import EV_PER_A3_IN_GPA
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ase import Atoms
     from ase.calculators.calculator import Calculator
@@ -127,6 +127,41 @@ def relaxed(  # noqa: PLR0913 - each keyword is one physical choice
     """
     settings = Settings(fmax=fmax, max_steps=max_steps, cell=cell, mask=mask, constant_volume=constant_volume)
     return _relax(atoms, calc, settings)[0]
+
+
+def relaxed_together(frames: Sequence[Atoms], calc: Calculator, *, fmax: float, max_steps: int) -> list[Atoms]:
+    """Relax the positions of many structures at fixed cells, side by side: every step is one batch of evaluations.
+
+    Each has an optimiser of its own and ends where :func:`relaxed` would have ended, to rounding.
+
+    Parameters
+    ----------
+    frames
+        Starts; not modified. Their constraints are obeyed.
+    calc, fmax, max_steps
+        As in :func:`relaxed`, which names the errors raised.
+
+    Returns
+    -------
+    list of Atoms
+        In the order given, each with a ``SinglePointCalculator``.
+    """
+    moving: list[Atoms] = [frame.copy() for frame in frames]
+    optimisers = [LBFGS(atoms, logfile=None) for atoms in moving]  # type: ignore[arg-type]  # as in _relax
+    stress = "stress" in calc.implemented_properties
+    left = list(range(len(moving)))
+    for step in range(max_steps + 1):
+        for index, found in zip(left, evaluate(calc, [moving[index] for index in left], stress=stress), strict=True):
+            atoms = moving[index]
+            atoms.calc = SinglePointCalculator(atoms, energy=found.energy, forces=found.forces, stress=found.stress)
+            _check_intact(atoms, frames[index])
+        left = [index for index in left if _largest_force(moving[index]) >= fmax]
+        if not left:
+            return moving
+        if step < max_steps:
+            for index in left:
+                optimisers[index].step()
+    raise UnconvergedError(_describe_unconverged(moving[left[0]], max_steps), fix="raise max_steps or fmax.")
 
 
 def relaxed_from_rattled(

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from mace_ft_bench.toml_schema import StrictTable, parse
 
-Status = Literal["ok", "unconverged", "unstable", "unsupported", "missing_data", "error"]
+Status = Literal["ok", "unconverged", "unstable", "unsupported", "missing_data", "too_slow", "error"]
 
 FAILED: frozenset[Status] = frozenset({"unconverged", "unstable", "error"})
 """Statuses that score zero."""
 
-NOT_COVERED: frozenset[Status] = frozenset({"unsupported", "missing_data"})
+NOT_COVERED: frozenset[Status] = frozenset({"unsupported", "missing_data", "too_slow"})
 """Statuses that lower coverage and leave the score alone."""
 
 RETRIED: frozenset[Status] = frozenset({"error", "missing_data"})

@@ -24,6 +24,7 @@ from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.errors import (
     MissingDataError,
+    TooSlowError,
     UnconvergedError,
     UnknownNameError,
     UnstableError,
@@ -57,6 +58,7 @@ _STATUS_OF: tuple[tuple[type[Exception], Status], ...] = (
     (UnsupportedElementError, "unsupported"),
     (PropertyNotImplementedError, "unsupported"),
     (MissingDataError, "missing_data"),
+    (TooSlowError, "too_slow"),
 )
 
 

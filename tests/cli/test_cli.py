@@ -14,6 +14,7 @@ from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
 from mace_ft_bench import __version__
+from mace_ft_bench.cli import report as report_cli
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.main import app, main
 from mace_ft_bench.errors import (
@@ -25,6 +26,7 @@ from mace_ft_bench.errors import (
     UnknownNameError,
     UntrustedFileError,
 )
+from mace_ft_bench.leaderboard import report as report_module
 from mace_ft_bench.results import runner
 from mace_ft_bench.results.case import load_cases
 from mace_ft_bench.results.record import Provenance, Record
@@ -189,6 +191,36 @@ def test_run_stores_reports_and_continues(emt, tmp_path):
     assert "leaderboard.html" in output("report", "out[1]")
     (told,) = json.loads((tmp_path / "out[1]" / "leaderboard.json").read_text(encoding="utf-8"))["cases"]
     assert told["settings"]["fmax"]  # a default, which the card does not name
+
+
+def test_a_rerun_with_nothing_to_do_draws_no_leaderboard(tmp_path, monkeypatch):
+    arguments = ("run", "--models", "mo-ft", "--cases", "molybdenum/lattice,silicon/lattice", "--device", "cpu")
+    drawn = []  # one item per leaderboard
+    write = report_module.write_report
+
+    def counted(*given, **options):
+        drawn.append(1)
+        return write(*given, **options)
+
+    monkeypatch.setattr(report_module, "write_report", counted)
+    assert "2 to run" in output(*arguments)
+    page = tmp_path / "results" / "leaderboard.html"
+    before = page.stat().st_mtime_ns
+    text = output(*arguments)
+    assert "0 to run" in text
+    assert str(page) in text
+    assert (len(drawn), page.stat().st_mtime_ns) == (1, before)
+    (tmp_path / "results" / "leaderboard.csv").unlink()
+    output(*arguments)  # a file is missing
+    output("report", "results")  # asked for
+    with monkeypatch.context() as context:
+        context.setattr(report_cli, "__version__", "another")
+        output(*arguments)
+    more = (*arguments, "--cases", "molybdenum/lattice,silicon/lattice,molybdenum/gsfe-110")
+    assert "1 to run" in output(*more)
+    assert len(drawn) == 5
+    output(*more)
+    assert len(drawn) == 5
 
 
 def test_ctrl_c_says_that_the_same_command_continues(emt, monkeypatch):

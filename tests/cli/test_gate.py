@@ -52,3 +52,25 @@ def test_what_cannot_be_compared_is_refused(arguments, words, tmp_path):
     assert isinstance(error, UnknownNameError)
     assert words in error.message
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_each_model_has_a_head_of_its_own(two_heads_file, tmp_path, swapped):
+    """A case that needs no sensible model: random weights have energies of dimers, too."""
+    models, heads = ("mace-nano", two_heads_file), ("--parent-head", "r2scan")
+    if swapped:
+        models, heads = models[::-1], ("--head", "r2scan")
+    arguments = ("--cases", "molybdenum/diatomics", "--model", str(models[0]), "--parent", str(models[1]))
+    for wrong in ((), (*heads[:1], "nothing")):
+        error = gate(*arguments, *wrong).exception
+        assert isinstance(error, UnknownNameError)
+        assert "r2scan" in error.fix
+        assert not (tmp_path / "results").exists()
+    result = gate(*arguments, *heads, "--json")
+    assert result.exit_code in {0, 1}, result.output
+    assert [case["case"] for case in json.loads(result.stdout)["cases"]] == ["molybdenum/diatomics"]
+    records = RecordStore(tmp_path / "results").all()
+    assert {record.model: record.provenance.head for record in records} == {
+        "mace-nano": "Default",
+        two_heads_file.as_posix(): "r2scan",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from mace_ft_bench.errors import CardError, DataError, StructureError, UnstableError
+from mace_ft_bench.errors import CardError, DataError, StructureError, TooSlowError, UnstableError
 from mace_ft_bench.properties import molecular_dynamics
 from mace_ft_bench.properties.molecular_dynamics import BondSettings, ProfileSettings, Result, Settings, compute
 
@@ -220,3 +221,33 @@ def test_what_cannot_work_is_refused_before_the_first_step(changes, match):
 def test_a_molecule_is_no_crystal():
     with pytest.raises(StructureError, match="needs a crystal"):
         compute(Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.2]]), EMT(), SHORT)
+
+
+class Slow(EMT):
+    """Takes its time over every step, and more over the first ones."""
+
+    def __init__(self, milliseconds):
+        super().__init__()
+        self.milliseconds, self.calls = milliseconds, 0
+
+    def calculate(self, *arguments, **options):
+        """Wait, then compute."""
+        self.calls += 1
+        time.sleep(1e-3 * self.milliseconds * (5 if self.calls < 4 else 1))
+        super().calculate(*arguments, **options)
+
+
+def test_a_model_that_is_too_slow_costs_some_steps_and_no_more():
+    calculator = Slow(20)
+    with pytest.raises(TooSlowError, match=r"600 of them .* allows 5 s") as caught:
+        compute(copper(), calculator, replace(SHORT, longest_s=5.0))  # 600 steps of 20 ms take 12 s
+    assert calculator.calls < 20
+    assert "--mode standard" in caught.value.fix
+
+
+def test_the_limit_is_on_the_steps_after_the_first_and_changes_nothing():
+    short = replace(SHORT, repeat=(1, 1, 1), equilibration_ps=0.0, production_ps=0.4)
+    bounded = compute(copper(), Slow(1), replace(short, longest_s=30.0))
+    assert bounded == compute(copper(), EMT(), short)
+    with pytest.raises(CardError, match="longest_s"):
+        replace(SHORT, longest_s=0.0)

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixedLine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -182,3 +182,66 @@ def test_constant_volume_changes_the_shape_alone():
     assert final.get_potential_energy() == pytest.approx(4 * emt_energy(3.7), abs=1e-5)
     with pytest.raises(CardError, match="constant_volume does nothing"):
         relax.Settings(cell=False, constant_volume=True)
+
+
+class Batched(EMT):
+    """Evaluates many structures in one call, as a model does, and counts the calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def evaluate(self, frames):
+        """Return results of all frames."""
+        frames = list(frames)
+        self.batches.append(len(frames))
+        results = []
+        for frame in frames:
+            atoms = frame.copy()
+            atoms.set_constraint()
+            atoms.calc = EMT()
+            atoms.get_stress()
+            results.append(dict(atoms.calc.results))
+        return results
+
+
+def rattled_copper(copper, count=4):
+    frames = [copper.copy() for _ in range(count)]
+    for index, frame in enumerate(frames):
+        frame.rattle(0.02 + 0.04 * index, seed=index)
+    frames[1].set_constraint(FixAtoms([0, 1]))
+    frames[2].set_cell(copper.cell * 1.02, scale_atoms=True)
+    frames[3].set_constraint(FixedLine(range(4), [1, 0, 0]))
+    return frames
+
+
+@pytest.mark.parametrize("make", [EMT, Batched])
+def test_side_by_side_or_one_after_the_other_is_the_same(copper, make):
+    frames = rattled_copper(copper)
+    before = [frame.copy() for frame in frames]
+    together = relax.relaxed_together(frames, make(), fmax=1e-4, max_steps=100)
+    for start, found, kept in zip(frames, together, before, strict=True):
+        alone = relax.relaxed(start, EMT(), cell=False, fmax=1e-4, max_steps=100)
+        np.testing.assert_allclose(found.positions, alone.positions, atol=1e-9)
+        np.testing.assert_allclose(found.get_stress(), alone.get_stress(), atol=1e-9)
+        assert found.get_potential_energy() == pytest.approx(alone.get_potential_energy(), abs=1e-10)
+        assert np.linalg.norm(found.get_forces(), axis=1).max() < 1e-4
+        assert (start.positions == kept.positions).all()
+        assert np.abs(found.positions - start.positions).max() > 1e-3
+
+
+def test_every_step_is_one_batch_of_those_that_still_move(copper):
+    calculator = Batched()
+    relax.relaxed_together([copper, *rattled_copper(copper)], calculator, fmax=1e-3, max_steps=100)
+    assert calculator.batches[0] == 5
+    assert calculator.batches == sorted(calculator.batches, reverse=True)
+    assert calculator.batches[1] == 4  # the perfect crystal does not move
+    steps = [relax._relax(frame, EMT(), relax.Settings(fmax=1e-3, cell=False))[1] for frame in rattled_copper(copper)]
+    assert len(calculator.batches) == max(steps) + 1
+
+
+def test_one_that_does_not_converge_or_explodes_is_named(copper, recorder):
+    with pytest.raises(UnconvergedError, match=r"2 steps: force .* stress .* GPa"):
+        relax.relaxed_together([copper, *rattled_copper(copper)], Batched(), fmax=1e-6, max_steps=2)
+    with pytest.raises(UnstableError):
+        relax.relaxed_together([copper], recorder(energy=lambda _atoms: float("nan")), fmax=1e-4, max_steps=5)
