@@ -20,6 +20,7 @@ Every exception states what is wrong and ends with what to do about it::
     ├── StoreError             the results folder is unusable
     ├── AccelerationError      an accelerator asked for by name cannot be used
     ├── TrainingError          a training run failed
+    ├── WorkerError            the process that serves a model of another environment failed
     └── MissingDependencyError an optional package is not installed (also ImportError)
 """
 
@@ -125,6 +126,10 @@ class AccelerationError(MaceFtBenchError):
 
 class TrainingError(MaceFtBenchError):
     """A training run failed."""
+
+
+class WorkerError(MaceFtBenchError):
+    """The process that serves a model of another environment cannot start, failed, or does not answer."""
 
 
 class MissingDependencyError(MaceFtBenchError, ImportError):
