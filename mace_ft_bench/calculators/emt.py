@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mace_ft_bench.zoo.card import ModelCard
 
 
-class StrictEMT(EMT):  # type: ignore[misc]  # ASE has no types
+class StrictEMT(EMT):
     """EMT with our structure checks, and such that it can be pickled.
 
     Parameters
@@ -30,10 +30,10 @@ class StrictEMT(EMT):  # type: ignore[misc]  # ASE has no types
         Name of its only head.
     """
 
-    implemented_properties = ("energy", "free_energy", "energies", "forces", "stress")
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(self, card: ModelCard, head: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in ASE
         self._card = card
         self.label_name = card.name
         self.head = head
@@ -56,7 +56,7 @@ class StrictEMT(EMT):  # type: ignore[misc]  # ASE has no types
         if atoms is not None:
             check_structure(atoms, self.numbers, model=self.label_name)
         # All changes: EMT fills its arrays in place, and those of the last structure may be somebody's.
-        super().calculate(atoms, properties, all_changes)
+        super().calculate(atoms, properties, all_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
 
     def __reduce__(self) -> tuple[object, ...]:
         """Be built anew: EMT keeps its tables in a form that cannot be pickled."""

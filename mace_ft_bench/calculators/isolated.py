@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_numbers
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mace_ft_bench.zoo.environments import Installation
 
 
-class IsolatedCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
+class IsolatedCalculator(Calculator):
     """A model in an environment of its own, with our structure checks.
 
     A worker that was lost is replaced with the next structure; a copy, also one in another process, has a worker of its
@@ -43,7 +43,7 @@ class IsolatedCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
     """Stands in records: times hold the transfer to another process."""
 
     def __init__(self, card: ModelCard, installed: Installation, device: str, head: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in ASE
         self.label_name = card.name
         self.head = head
         self.implemented_properties = list(installed.implemented_properties)
@@ -91,10 +91,12 @@ class IsolatedCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
         WorkerError
             If the model's own code fails, or the worker is lost or silent.
         """
-        super().calculate(atoms, properties, system_changes)
-        check_structure(self.atoms, self.numbers, model=self.label_name)
-        refuse_stress_without_volume(self.atoms, properties)
-        self.results = self.start().evaluate(self.atoms)
+        self.results = {}  # ASE replaces self.atoms even if a check raises below
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # untyped in ASE
+        structure = cast("Atoms", self.atoms)
+        check_structure(structure, self.numbers, model=self.label_name)
+        refuse_stress_without_volume(structure, properties)
+        self.results = self.start().evaluate(structure)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_worker": None}

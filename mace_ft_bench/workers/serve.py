@@ -33,8 +33,11 @@ _SERVE = 3
 
 
 def describe() -> dict[str, str]:
-    """Return the versions of all packages of this environment."""
-    return {found.metadata["Name"]: found.version for found in metadata.distributions() if found.metadata["Name"]}
+    """Return the versions of all packages of this environment; of two with one name, the one that is imported."""
+    versions: dict[str, str] = {}
+    for found in metadata.distributions():  # in the order of sys.path
+        versions.setdefault(found.metadata["Name"], found.version)
+    return versions
 
 
 def verify(description: dict[str, Any]) -> None:

@@ -86,9 +86,14 @@ class Worker:
         here, there = socket.socketpair()
         here.settimeout(self._timeout_s)
         with there:
-            self._process = _start(model, python, description, there, self._log, threads=threads)
+            try:
+                self._process = _start(model, python, description, there, self._log, threads=threads)
+            except BaseException:
+                here.close()
+                self._log.close()
+                raise
         self._close = weakref.finalize(self, _end, self._process, here, self._log, os.getpid())
-        self._protocol = _Protocol(here)
+        self._protocol = _Protocol(here)  # type: ignore[no-untyped-call]  # untyped in ASE
         self._ask(self._protocol.status, fix)
 
     @property
@@ -116,7 +121,7 @@ class Worker:
         """
         self._protocol.structure = {"numbers": atoms.numbers.tolist(), "pbc": atoms.pbc.tolist()}
         answer = self._ask(
-            lambda: self._protocol.calculate(atoms.positions, atoms.cell.array),
+            lambda: self._protocol.calculate(atoms.positions, atoms.cell.array),  # type: ignore[no-untyped-call]
             "run it again if the machine was short of memory; the next structure gets a new worker.",
         )
         extras = json.loads(answer["morebytes"].tobytes())
@@ -151,7 +156,7 @@ class Worker:
         return WorkerError(f"The worker of {self._model} ended ({_how(self._process.returncode)}): {last}", fix=fix)
 
 
-class _Protocol(IPIProtocol):  # type: ignore[misc]  # ASE has no types
+class _Protocol(IPIProtocol):
     """The driver's side of i-PI, with a string of its own in the initialisation."""
 
     structure: Mapping[str, Any]
@@ -159,10 +164,9 @@ class _Protocol(IPIProtocol):  # type: ignore[misc]  # ASE has no types
     def sendinit(self) -> None:
         """Send what i-PI does not transmit otherwise."""
         text = np.frombuffer(json.dumps(self.structure).encode(), dtype=np.byte)
-        self.sendmsg("INIT")
-        self.send(0, np.int32)  # the number of the bead, of which there is one
-        self.send(len(text), np.int32)
-        self.send(text, np.byte)
+        self.sendmsg("INIT")  # type: ignore[no-untyped-call]
+        for value, kind in ((0, np.int32), (len(text), np.int32), (text, np.byte)):  # first the number of the bead
+            self.send(value, kind)  # type: ignore[no-untyped-call]
 
 
 def _results(answer: Mapping[str, Any], extras: dict[str, Any], atoms: Atoms) -> dict[str, Any]:
