@@ -166,9 +166,10 @@ def _made(wanted: Environment, folder: Path, python: str, force: bool) -> str:
     """Make a virtual environment, or complete one, and return its interpreter."""
     if force:
         shutil.rmtree(folder, ignore_errors=True)
-    _run([python, "-m", "venv", str(folder)], f"A virtual environment cannot be made with {python}", _CHOOSE)
+    # -I: what PYTHONPATH or the working directory offer is not installed.
+    _run([python, "-I", "-m", "venv", str(folder)], f"A virtual environment cannot be made with {python}", _CHOOSE)
     interpreter = _interpreter(folder)
-    pip = [interpreter, "-m", "pip", "install", "--disable-pip-version-check"]
+    pip = [interpreter, "-I", "-m", "pip", "install", "--disable-pip-version-check"]
     first = [text for text in wanted.requirements if text.partition("==")[0] == _FIRST]
     for requirements in filter(None, (first, wanted.requirements)):
         _run([*pip, *requirements], f"pip did not install {' '.join(requirements)}", _PIP)

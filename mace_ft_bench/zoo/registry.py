@@ -62,10 +62,18 @@ def whereabouts(card: ModelCard) -> str:
     if card.kind == "foundation":
         return "downloaded" if card.file else "not downloaded"
     if card.kind == "isolated":
-        return "installed" if find_installation(card) else "not installed"
+        return "installed" if _is_installed(card) else "not installed"
     if card.kind == "mace" and card.folder == paths.model_cards():
         return "embedded"
     return "user" if is_of_user(card) else "package"
+
+
+def _is_installed(card: ModelCard) -> bool:
+    try:
+        return find_installation(card) is not None
+    except CardError as error:  # the list of models must not break; using the model says it
+        _log.warning("%s", error)
+        return False
 
 
 def is_of_user(card: ModelCard) -> bool:

@@ -105,6 +105,8 @@ def test_a_damaged_record_says_what_to_do(card):
     (environment_folder(card) / environments.RECORD_NAME).write_text("{", encoding="utf-8")
     with pytest.raises(CardError, match="not valid JSON.*install peer --force"):
         installation(card)
+    assert whereabouts(card) == "not installed"
+    assert install(card, environment=OURS) == installation(card)
 
 
 def wheel(folder, name, files):
