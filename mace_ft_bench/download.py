@@ -20,12 +20,12 @@ _TIMEOUT_S = 20
 
 
 def cache_folder(kind: str) -> Path:
-    """Return where downloads of a kind are kept; the variable ``MFB_CACHE`` overrides the platform's choice.
+    """Return where downloads and environments are kept; the variable ``MFB_CACHE`` overrides the platform's choice.
 
     Parameters
     ----------
     kind
-        ``datasets`` or ``models``.
+        ``datasets``, ``models`` or ``environments``.
     """
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("mace_ft_bench")) / kind
 

@@ -22,6 +22,7 @@ Every exception states what is wrong and ends with what to do about it::
     ├── AccelerationError      an accelerator asked for by name cannot be used
     ├── TrainingError          a training run failed
     ├── LabelError             frames could not be labelled
+    ├── WorkerError            the process that serves a model of another environment failed
     └── MissingDependencyError an optional package is not installed (also ImportError)
 """
 
@@ -135,6 +136,10 @@ class TrainingError(MaceFtBenchError):
 
 class LabelError(MaceFtBenchError):
     """Frames could not be labelled."""
+
+
+class WorkerError(MaceFtBenchError):
+    """The process that serves a model of another environment cannot start, failed, or does not answer."""
 
 
 class MissingDependencyError(MaceFtBenchError, ImportError):

@@ -26,6 +26,11 @@ FORBIDDEN = {
     "datasets": ["calculators", "properties", "results", "leaderboard", "finetune", "cli", "!mace", "!torch"],
     "zoo": ["calculators", "properties", "results", "leaderboard", "finetune", "datasets", "timing", "cli"],
     "calculators": ["properties", "results", "leaderboard", "finetune", "datasets", "timing", "cli"],
+    # run by the Python of another environment, where nothing of ours is installed
+    "workers": [
+        *("calculators", "zoo", "properties", "results", "leaderboard", "finetune", "datasets", "timing", "cli"),
+        *("!torch", "!mace"),
+    ],
     "timing": ["properties", "results", "leaderboard", "finetune", "datasets", "cli"],
     "download.py": [
         "calculators",
@@ -88,6 +93,10 @@ def test_nobody_imports_what_it_must_not_know(part):
         for name in offends(imports(path.read_text(encoding="utf-8")), rule)
     }
     assert not broken
+
+
+def test_a_worker_needs_nothing_of_ours():
+    assert not offends(imports((PACKAGE / "workers" / "serve.py").read_text(encoding="utf-8")), f"!{OURS}")
 
 
 def test_the_reader_of_imports_sees_them_all():

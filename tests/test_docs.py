@@ -46,6 +46,7 @@ def test_what_a_page_shows_runs(page, tmp_path):
     program = tmp_path / "page.py"
     program.write_text(script(page), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if key != "MFB_MIRROR"}
+    environment["MFB_MODELS"] = str(tmp_path / "models")
     subprocess.run([sys.executable, "-W", "error", str(program)], check=True, cwd=tmp_path, env=environment)
 
 

@@ -13,7 +13,7 @@ from mace_ft_bench.zoo.registry import find_model
 from mace_ft_bench.zoo.weights import weights_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ase.calculators.calculator import Calculator
 
@@ -88,7 +88,9 @@ def get_calculator(  # noqa: PLR0913 - one per thing a user may want to choose
     CardError
         If dispersion would be counted twice or be that of another functional.
     MissingDependencyError
-        If the model needs a package that is not installed.
+        If the model needs a package that is not installed, or an environment of its own that has not been made.
+    WorkerError
+        If the worker of a model in an environment of its own does not start.
 
     Examples
     --------
@@ -119,8 +121,8 @@ def _single(name_or_path: str | Path, options: _Options, allowed: _Allowed, adde
     if is_path(name_or_path):
         return added.to(_from_file(Path(name_or_path), options, trust=allowed.trust), None, options)
     card = find_model(str(name_or_path))
-    if card.kind == "factory":
-        return added.to(_from_factory(card, options), card, options)
+    if not card.is_mace:
+        return added.to(_built_elsewhere(card, options), card, options)
     path = weights_path(card, trust=allowed.trust, accept_licence=allowed.accept_licence)
     return added.to(_mace(_load_weights(path, trust=False), card.name, options), card, options)
 
@@ -209,21 +211,30 @@ def _mace(model: Any, name: str, options: _Options) -> Calculator:  # noqa: ANN4
     )
 
 
-def _from_factory(card: ModelCard, options: _Options) -> Calculator:
+def _built_elsewhere(card: ModelCard, options: _Options) -> Calculator:
+    """Return the calculator of a model that is not ours: of a function, or of an environment of its own."""
     if options.accelerate not in {"auto", "off"} or options.neighbors is not None:
         raise CardError(f"{card.name} is no MACE model.", fix="leave accelerate and neighbors out.")
     chosen = choose_head(card.heads, options.head, model=card.name)
+    calculator: Calculator = _factory(card)(card, options.device, options.dtype, chosen)
+    return calculator
+
+
+def _factory(card: ModelCard) -> Callable[[ModelCard, str, str | None, str], Any]:
+    if card.kind == "isolated":
+        from mace_ft_bench.calculators import isolated  # noqa: PLC0415 - imports ASE's calculators
+
+        return isolated.build
     module, _, function = card.factory.partition(":")
     try:
-        factory = getattr(importlib.import_module(module), function)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name not in {module, module.split(".")[0]}:
             raise MissingDependencyError(
                 f"Model {card.name} needs the package {error.name}.", fix="install it, see the model's card."
             ) from error
         raise CardError(f'Model card "{card.name}" names no callable: {card.factory}.', fix="correct it.") from error
-    calculator: Calculator = factory(card, options.device, options.dtype, chosen)
-    return calculator
+    return found
 
 
 def resolve_device(device: str) -> str:

@@ -1,7 +1,8 @@
-"""``mfb models``: what can be served; fetch, add, remove, convert and cut weights."""
+"""``mfb models``: what can be served; fetch, install, add, remove, convert and cut models."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,9 @@ from mace_ft_bench.zoo.registry import find_model, list_models, whereabouts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(help="List, fetch, add, remove, convert or cut models.", invoke_without_command=True)
+    from mace_ft_bench.zoo.card import ModelCard
+
+app = typer.Typer(help="List, fetch, install, add, remove, convert or cut models.", invoke_without_command=True)
 
 Trust = Annotated[bool, typer.Option("--trust", help="Allow unpickling a .model file, which runs code in it.")]
 _SHORT_LIST = 8
@@ -61,12 +64,39 @@ def fetch(
     from mace_ft_bench.zoo.weights import weights_path  # noqa: PLC0415 - beside its use
 
     for card in [find_model(name) for name in names]:
-        if card.kind == "factory":
-            raise CheckpointError(f"{card.name} has no weights of its own to fetch.", fix="install its package.")
+        if not card.is_mace:
+            raise CheckpointError(f"{card.name} has no weights of its own to fetch.", fix=_remedy(card))
         if card.kind == "foundation" and not card.file:
             console().print(f"{card.name} ({card.licence}): {card.url}", soft_wrap=True, markup=False)
         path = weights_path(card, trust=trust, accept_licence=accept_licence)
         console().print(f"{card.name}: {path}", soft_wrap=True, markup=False)
+
+
+def _remedy(card: ModelCard) -> str:
+    return f"run `mfb models install {card.name}`." if card.kind == "isolated" else "install its package."
+
+
+@app.command("install")
+def install(
+    name: Annotated[str, typer.Argument(help="A model that runs in a Python environment of its own.")],
+    *,
+    python: Annotated[str, typer.Option(help="Interpreter to make the environment with.")] = sys.executable,
+    environment: Annotated[
+        Path | None, typer.Option(help="Folder of an environment that has the packages; nothing is installed into it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Start over.")] = False,
+) -> None:
+    """Make the environment of a model whose packages cannot share ours, and prove that it works there."""
+    from mace_ft_bench.zoo import environments  # noqa: PLC0415 - beside its use
+
+    card = find_model(name)
+    console().print(f"{name} ({card.licence}): {_pinned(card)}", soft_wrap=True, markup=False)
+    found = environments.install(card, python=python, environment=environment, force=force)
+    console().print(f'{name} works with {found.python}\nuse it: get_calculator("{name}")', soft_wrap=True, markup=False)
+
+
+def _pinned(card: ModelCard) -> str:
+    return ", ".join(card.environment.requirements) if card.environment else "no environment of its own"
 
 
 @app.command("add")
@@ -93,7 +123,8 @@ def add(
     fields |= {"description": description, "citation": citation}
     given = {field: value for field, value in fields.items() if value}
     card = add_model(source, given, trust=trust, replace=force)
-    console().print(f'added {card.path}\nuse it: get_calculator("{card.name}")', soft_wrap=True, markup=False)
+    use = f'use it: get_calculator("{card.name}")' if card.is_mace else f"make it: mfb models install {card.name}"
+    console().print(f"added {card.path}\n{use}", soft_wrap=True, markup=False)
 
 
 @app.command("remove")

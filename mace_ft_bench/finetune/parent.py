@@ -73,7 +73,7 @@ def _rebuilt(model: torch.nn.Module) -> torch.nn.Module:
 
 def _file_of(name: str, *, trust: bool) -> Path:
     card = find_model(name)
-    if card.kind == "factory":
+    if not card.is_mace:
         raise TrainingError(
             f"{name} is no MACE model.", fix="start from one that `mfb models` lists as mace or foundation."
         )

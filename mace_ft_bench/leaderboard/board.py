@@ -385,7 +385,7 @@ def _facts(board: Board, model: str) -> dict[str, str]:
 
 
 def weights_name(sha256: str) -> str:
-    """Return the checksum of weights, or the factory of a model that a package ships; versions are told elsewhere."""
+    """Return the checksum of weights, or what makes a model that a package ships; versions are told elsewhere."""
     return sha256.partition("@")[0]
 
 

@@ -37,6 +37,7 @@ from mace_ft_bench.results import machine
 from mace_ft_bench.results.case import Case, DatasetStructure, FileStructure
 from mace_ft_bench.results.record import RETRIED, Provenance, Record, Status
 from mace_ft_bench.toml_schema import parse
+from mace_ft_bench.zoo.environments import installation
 from mace_ft_bench.zoo.registry import find_model
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ class ModelSpec:
     source: str
     """Name or path for get_calculator."""
     sha256: str
-    """Checksum of the weights, or the version of the package that ships them."""
+    """Checksum of the weights, or the version of the package that ships them, or both."""
     fixed_dtype: bool = False
     """Whether the model has one dtype of its own."""
     head: str | None = None
     trust: bool = False
+    packages: tuple[tuple[str, str], ...] = ()
+    """Packages of an environment of its own, with their versions."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> 
         If a foundation model has not been fetched.
     ChecksumError
         If weights differ from their card.
+    MissingDependencyError
+        If the environment of an isolated model has not been made.
     """
     if is_path(source):
         path = Path(source)
@@ -117,6 +122,11 @@ def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> 
         # The path is the name: a file called mo-ft.safetensors is not the embedded mo-ft.
         return ModelSpec(path.as_posix(), source, sha256_of(path), head=_head_of_file(path, head), trust=trust)
     card = find_model(source)
+    if card.kind == "isolated":
+        installed = installation(card)
+        chosen = choose_head(card.heads, head, model=card.name)
+        packages = tuple(installed.pinned().items())
+        return ModelSpec(card.name, source, installed.identity(), fixed_dtype=True, head=chosen, packages=packages)
     if card.kind == "factory":
         chosen = choose_head(card.heads, head, model=card.name)
         return ModelSpec(card.name, source, _shipped_version(card.factory), fixed_dtype=True, head=chosen)
@@ -356,7 +366,8 @@ def blank_record(task: Task) -> Record:
         dtype=dtype or "own",
         device=task.options.device,
         property_version=item.version,
-        package_versions=machine.package_versions(),
+        package_versions=machine.package_versions()
+        | {f"{name} ({task.model.name})": version for name, version in task.model.packages},
         hardware=machine.hardware(task.options.device),
         threads=machine.threads(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),

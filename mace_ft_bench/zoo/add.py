@@ -15,7 +15,7 @@ from mace_ft_bench.errors import CardError, CheckpointError, UnknownNameError, U
 from mace_ft_bench.toml_schema import parse
 from mace_ft_bench.zoo import conversion
 from mace_ft_bench.zoo.card import ModelCard, load_card
-from mace_ft_bench.zoo.registry import list_models, whereabouts
+from mace_ft_bench.zoo.registry import is_of_user, list_models
 from mace_ft_bench.zoo.user import CARD_NAME, user_folder
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 
 
 def add_model(source: Path, given: Mapping[str, str], *, trust: bool = False, replace: bool = False) -> ModelCard:
-    """Copy a model into the user's folder, with a card; it is then served by name.
+    """Copy a model into the user's folder, with a card; it is then known by name.
 
     Parameters
     ----------
     source
-        A ``.model`` file (a pickle, converted in a process of its own), a ``.safetensors`` file of ours, or a model
-        card such as ``mfb finetune`` drafts.
+        A ``.model`` file (a pickle, converted in a process of its own), a ``.safetensors`` file of ours, a model card
+        such as ``mfb finetune`` drafts, or the card of an isolated model.
     given
         Fields of the card; those of :data:`REQUIRED` must be here or in the card at ``source``.
     trust
@@ -62,9 +62,11 @@ def add_model(source: Path, given: Mapping[str, str], *, trust: bool = False, re
         with tempfile.TemporaryDirectory(dir=root, prefix=".add-") as scratch:
             folder = Path(scratch) / name
             folder.mkdir()
-            facts = _copy_weights(weights, folder / f"{name}.safetensors", trust=trust)
-            (folder / CARD_NAME).write_text(_card_text(table, folder / f"{name}.safetensors", facts), encoding="utf-8")
-            load_card(folder / CARD_NAME).verified_path()
+            complete = table | (_weights(weights, folder / f"{name}.safetensors", trust=trust) if weights else {})
+            (folder / CARD_NAME).write_text(_card_text(complete), encoding="utf-8")
+            card = load_card(folder / CARD_NAME)
+            if card.is_mace:
+                card.verified_path()
             _put(folder, root / name, Path(scratch) / "before")
     return load_card(root / name / CARD_NAME)
 
@@ -98,15 +100,17 @@ def removable(name: str) -> Path:
     return folder
 
 
-def _draft(source: Path, given: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
-    """Return the table of the card, as far as it is known without the weights, and the path of the weights."""
+def _draft(source: Path, given: Mapping[str, str]) -> tuple[dict[str, Any], Path | None]:
+    """Return the table of the card, as far as it is known without the weights, and the path of the weights, if any."""
     table: dict[str, Any] = {"kind": "mace", "description": f"added from {source.name}", "citation": "unpublished"}
-    weights = source
+    weights: Path | None = source
     if source.suffix == ".toml":
         card = load_card(source)
-        if card.kind != "mace":
-            raise CardError(f"{source} is of kind {card.kind}.", fix="give a card that names a weights file.")
-        table, weights = _plain(card), card.verified_path()
+        if card.kind not in {"mace", "isolated"}:
+            raise CardError(
+                f"{source} is of kind {card.kind}.", fix="give a card that names a weights file, or an [environment]."
+            )
+        table, weights = _plain(card), card.verified_path() if card.kind == "mace" else None
     table |= given
     _refuse_incomplete(table)
     return table, weights
@@ -133,10 +137,10 @@ def _refuse_incomplete(table: Mapping[str, Any]) -> None:
 
 
 def _refuse_taken(name: str, *, replace: bool) -> None:
-    places = {card.name: whereabouts(card) for card in list_models()}
-    if name not in places:
+    taken = next((card for card in list_models() if card.name == name), None)
+    if taken is None:
         return
-    if places[name] != "user":
+    if not is_of_user(taken):
         raise CardError(f'"{name}" is the name of a model that is not yours.', fix="choose another name.")
     if not replace:
         raise CardError(f'You have a model called "{name}".', fix="choose another name, or pass --force to replace it.")
@@ -159,12 +163,17 @@ def _copy_weights(source: Path, target: Path, *, trust: bool) -> Facts:
     return facts_of(load_checkpoint(target))
 
 
-def _card_text(table: Mapping[str, Any], weights: Path, facts: Facts) -> str:
-    """Return the card as TOML; what stands in the weights is taken from there."""
-    read = {key: value for key, value in json.loads(json.dumps(asdict(facts))).items() if value}
-    complete = {**table, **read, "file": weights.name, "sha256": sha256_of(weights)}
-    parse(complete, ModelCard, where=f"the description of {table['name']}")
-    return "".join(_toml_lines(complete))
+def _weights(source: Path, target: Path, *, trust: bool) -> dict[str, Any]:
+    """Copy weights, and return the fields of a card that are read from them."""
+    facts = asdict(_copy_weights(source, target, trust=trust))
+    read = {key: value for key, value in json.loads(json.dumps(facts)).items() if value}
+    return {**read, "file": target.name, "sha256": sha256_of(target)}
+
+
+def _card_text(table: Mapping[str, Any]) -> str:
+    """Return the card as TOML."""
+    parse(dict(table), ModelCard, where=f"the description of {table['name']}")
+    return "".join(_toml_lines(table))
 
 
 def _toml_lines(table: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,12 +43,51 @@ class Training(StrictTable):
 
 
 @dataclass(frozen=True)
+class Environment(StrictTable):
+    """The Python environment of an isolated model, and how its calculator is made there."""
+
+    calculator: str
+    """``module:callable`` that returns an ASE calculator."""
+    requirements: tuple[str, ...]
+    """``name==version`` of every package that can change a result; torch, where it is one, is installed first."""
+    arguments: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """Keyword arguments of the callable."""
+    device_argument: str = "device"
+    """Keyword argument that takes ``cpu`` or ``cuda``; empty where there is none, and the model runs on processors."""
+    dtype: Literal["float32", "float64", ""] = ""
+    """What it computes in, if that is known."""
+    weights: str = ""
+    """File of weights that a package ships, ``package/path``."""
+    weights_sha256: str = ""
+    """Checksum of that file."""
+
+    def __post_init__(self) -> None:
+        wrong = [text for text in self.requirements if not _PINNED.fullmatch(text)]
+        if wrong or not self.requirements:
+            raise CardError(
+                f"requirements = {list(self.requirements)} are not all pinned.", fix='write them as "name==version".'
+            )
+        if not re.fullmatch(r"[\w.]+:\w+", self.calculator):
+            raise CardError(f'calculator = "{self.calculator}" is not "module:callable".', fix="correct it.")
+        if bool(self.weights) != bool(self.weights_sha256):
+            raise CardError("weights and weights_sha256 belong together.", fix="give both or none.")
+
+    def pinned(self) -> dict[str, str]:
+        """Return the required version of every package by name."""
+        return dict(text.split("==") for text in self.requirements)
+
+
+_PINNED = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+")
+
+
+@dataclass(frozen=True)
 class ModelCard(StrictTable):
     """A model that :func:`mace_ft_bench.get_calculator` can serve."""
 
     name: str
-    kind: Literal["mace", "foundation", "factory"]
-    """``mace`` is served from ``file``; ``foundation`` is downloaded from ``url`` first; ``factory`` is called."""
+    kind: Literal["mace", "foundation", "factory", "isolated"]
+    """``mace`` is served from ``file``; ``foundation`` is downloaded from ``url`` first; ``factory`` is called;
+    ``isolated`` is served by a worker process in an ``environment`` of its own."""
     description: str
     """One line for tables."""
     elements: tuple[str, ...]
@@ -72,6 +112,8 @@ class ModelCard(StrictTable):
     """Address of terms that must be accepted explicitly; empty where none must."""
     factory: str = ""
     """``module:function``, called with (card, device, dtype, head) of types (ModelCard, str, str or None, str)."""
+    environment: Environment | None = None
+    """Of an isolated model."""
     architecture: str = ""
     parameters: int = 0
     """Number of trainable parameters."""
@@ -99,6 +141,16 @@ class ModelCard(StrictTable):
             raise CardError(f'Model card "{self.name}" names no url.', fix="add it.")
         if self.kind == "factory" and ":" not in self.factory:
             raise CardError(f'Model card "{self.name}" needs factory = "module:function".', fix="add it.")
+        if (self.kind == "isolated") != (self.environment is not None):
+            raise CardError(
+                f'Model card "{self.name}" is of kind {self.kind}.',
+                fix="give isolated models, and no others, [environment].",
+            )
+
+    @property
+    def is_mace(self) -> bool:
+        """Whether it has weights that are served, trained and converted here."""
+        return self.kind in {"mace", "foundation"}
 
     @property
     def path(self) -> Path:

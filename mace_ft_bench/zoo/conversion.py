@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mace_ft_bench.errors import CheckpointError, UnknownNameError
+from mace_ft_bench.errors import CheckpointError
+from mace_ft_bench.timeouts import timeout_s
 from mace_ft_bench.toml_schema import StrictTable, parse
 
 TIMEOUT_VARIABLE = "MFB_CONVERT_TIMEOUT"
@@ -56,7 +56,7 @@ def convert(source: Path, target: Path) -> Facts:
 
 
 def _run(source: Path, arguments: list[str], log: Path) -> None:
-    timeout_s = _timeout_s()
+    limit_s = timeout_s(TIMEOUT_VARIABLE, _TIMEOUT_S)
     # -P: a folder called mace in the working directory is not the installed one.
     command = [sys.executable, "-P", "-m", "mace_ft_bench.zoo.convert", *arguments]
     with log.open("w+b") as errors:  # a file, not a pipe: what the pickle started may keep a pipe open
@@ -66,12 +66,12 @@ def _run(source: Path, arguments: list[str], log: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                timeout=timeout_s,
+                timeout=limit_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise CheckpointError(
-                f"{source} was not converted within {timeout_s:g} s.",
+                f"{source} was not converted within {limit_s:g} s.",
                 fix=f"check where the file comes from, or set {TIMEOUT_VARIABLE} to more seconds.",
             ) from error
     if done.returncode:
@@ -85,14 +85,3 @@ def _failed(source: Path, why: str) -> CheckpointError:
         f"{source} cannot be converted: {why}.",
         fix="get the file again; if it is a MACE model that mace-torch itself can load, report it with this message.",
     )
-
-
-def _timeout_s() -> float:
-    text = os.environ.get(TIMEOUT_VARIABLE, "")
-    try:
-        seconds = float(text) if text else _TIMEOUT_S
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise UnknownNameError(f'{TIMEOUT_VARIABLE}="{text}" is no time.', fix="set it to a number of seconds.")
-    return seconds

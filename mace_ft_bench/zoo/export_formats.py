@@ -91,7 +91,7 @@ def _load(name_or_path: str, *, trust: bool) -> torch.nn.Module:
     path = Path(name_or_path)
     if not path.is_file():
         card = find_model(name_or_path)
-        if card.kind == "factory":
+        if not card.is_mace:
             raise CheckpointError(f"{name_or_path} is no MACE model.", fix="name one that `mfb models` lists as mace.")
         path = weights_path(card, trust=trust, accept_licence=False)
     return load_checkpoint(path) if path.suffix == ".safetensors" else load_mace_model(path, trust=trust)

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from mace_ft_bench import paths
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
 from mace_ft_bench.zoo.card import ModelCard, load_card
+from mace_ft_bench.zoo.environments import find_installation
 from mace_ft_bench.zoo.user import user_cards, user_folder
 from mace_ft_bench.zoo.weights import on_this_machine
 
@@ -54,12 +55,30 @@ def find_model(name: str) -> ModelCard:
 
 
 def whereabouts(card: ModelCard) -> str:
-    """Return where the weights are: ``embedded``, ``downloaded``, ``not downloaded``, ``user`` or ``package``."""
+    """Return where the weights are, or whether the environment of an isolated model has been made.
+
+    ``embedded``, ``downloaded``, ``not downloaded``, ``installed``, ``not installed``, ``user`` or ``package``.
+    """
     if card.kind == "foundation":
         return "downloaded" if card.file else "not downloaded"
+    if card.kind == "isolated":
+        return "installed" if _is_installed(card) else "not installed"
     if card.kind == "mace" and card.folder == paths.model_cards():
         return "embedded"
-    return "user" if card.kind == "mace" and card.folder.parent == user_folder() else "package"
+    return "user" if is_of_user(card) else "package"
+
+
+def _is_installed(card: ModelCard) -> bool:
+    try:
+        return find_installation(card) is not None
+    except CardError as error:  # the list of models must not break; using the model says it
+        _log.warning("%s", error)
+        return False
+
+
+def is_of_user(card: ModelCard) -> bool:
+    """Whether the user added the model."""
+    return card.folder.parent == user_folder()
 
 
 def _embedded() -> list[ModelCard]:

@@ -13,6 +13,7 @@ CALCULATORS = {
     "mo-ft float64": (lambda: get_calculator("mo-ft"), testing.FLOAT64),
     "mo-ft float32": (lambda: get_calculator("mo-ft", dtype="float32"), testing.FLOAT32),
     "chgnet": (lambda: get_calculator("chgnet"), testing.FLOAT32),
+    "emt": (lambda: get_calculator("emt"), testing.FLOAT64),
 }
 
 CHECKS = [
@@ -39,7 +40,8 @@ def served(request):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_contract(served, check):
     calculator, tolerances = served
-    check(calculator, testing.sheared_crystal("Mo", "bcc", 3.16), tolerances=tolerances)
+    crystal = ("Cu", "fcc", 3.6) if calculator.label_name == "emt" else ("Mo", "bcc", 3.16)
+    check(calculator, testing.sheared_crystal(*crystal), tolerances=tolerances)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def bare_machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def emt(monkeypatch):
-    """Offer a model ``emt`` beside the embedded ones; return a list of errors to raise when it computes."""
+    """Offer a model ``emt`` in place of the embedded one; return a list of errors to raise when it computes."""
     errors = []
 
     class Failing(EMT):
@@ -81,7 +81,7 @@ def emt(monkeypatch):
     monkeypatch.setitem(sys.modules, "fake_models", module)
     card = ModelCard("emt", "factory", "E[/b]MT", ("Cu",), "[EMT]", "none", "MIT", "c", factory="fake_models:build")
     embedded = registry._embedded
-    monkeypatch.setattr(registry, "_embedded", lambda: [*embedded(), card])
+    monkeypatch.setattr(registry, "_embedded", lambda: [*(other for other in embedded() if other.name != "emt"), card])
     return errors
 
 

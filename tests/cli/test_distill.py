@@ -48,7 +48,7 @@ def emt(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "fake_teacher", module)
     card = ModelCard("emt", "factory", "EMT", ("Al", "Au"), "EMT", "none", "MIT", "c", factory="fake_teacher:build")
     embedded = registry._embedded
-    monkeypatch.setattr(registry, "_embedded", lambda: [*embedded(), card])
+    monkeypatch.setattr(registry, "_embedded", lambda: [*(other for other in embedded() if other.name != "emt"), card])
     monkeypatch.setattr(distilling, "load_frames", lambda *_names, **_mirror: [real_frame()])
     monkeypatch.chdir(tmp_path)
 

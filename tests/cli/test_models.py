@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +19,8 @@ from mace_ft_bench.errors import (
 )
 from mace_ft_bench.zoo import registry
 from mace_ft_bench.zoo.user import MODELS_VARIABLE
+
+from ..peers import isolated_card
 
 OPTIONS = ("--functional", "PBE", "--dispersion", "none", "--licence", "MIT")
 
@@ -56,6 +59,8 @@ def test_the_list_says_where_weights_are_and_under_which_licence(tiny_file):
         ("mace-mp-0b3", "not downloaded", "89 elements", "MIT"),
         ("mace-mh-1", "not downloaded", "see weights", "LicenseRef-ASL"),
         ("mo-mine", "user", "Si Mo", "MIT"),
+        ("sevennet-0", "not installed", "89 elements", "MIT"),
+        ("emt", "package", "11 elements", "LGPL-2.1-or-later"),
     ]:
         cells = [cell.strip() for cell in row(name).split("│")]
         assert (cells[2], cells[3], cells[5]) == (place, elements, licence)
@@ -73,6 +78,19 @@ def test_fetching_needs_trust_and_acceptance():
     assert isinstance(refusal("fetch", "mace-omat-0", "--accept-licence"), UntrustedFileError)
     assert isinstance(refusal("fetch", "mace-mp-0c", "--trust"), UnknownNameError)
     assert isinstance(refusal("fetch", "chgnet"), CheckpointError)
+
+
+def test_the_environment_of_a_model_is_made_when_asked(tmp_path):
+    card = isolated_card(tmp_path, "peer", calculator="ase.calculators.emt:EMT", device="")
+    assert "mfb models install peer" in output("add", card.folder / "card.toml")
+    assert row("peer").split("│")[2].strip() == "not installed"
+    assert "peer works with" in output("install", "peer", "--environment", sys.prefix)
+    assert row("peer").split("│")[2].strip() == "installed"
+    assert "peer works with" in output("install", "peer")
+    assert isinstance(refusal("install", "mo-ft"), CardError)
+    error = refusal("fetch", "sevennet-0")
+    assert isinstance(error, CheckpointError)
+    assert error.fix == "run `mfb models install sevennet-0`."
 
 
 def test_what_is_here_is_not_fetched():

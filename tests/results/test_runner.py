@@ -8,6 +8,8 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from ase import Atoms
@@ -19,6 +21,7 @@ from mace_ft_bench.errors import (
     CardError,
     DataError,
     MissingDataError,
+    MissingDependencyError,
     PropertyError,
     StructureError,
     TooSlowError,
@@ -34,6 +37,9 @@ from mace_ft_bench.results.runner import RunOptions, model_spec, pending, plan, 
 from mace_ft_bench.results.store import RecordStore
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.zoo import registry
+from mace_ft_bench.zoo.environments import install
+
+from ..peers import isolated_card
 
 CPU = RunOptions(device="cpu")
 
@@ -405,3 +411,29 @@ def test_the_caller_can_provide_the_calculator(emt, cases):
     record = runner.attempt(task, lambda asked_for: asked.append(asked_for) or EMT())
     assert record.status == "ok"
     assert asked == [task]
+
+
+def test_a_record_of_an_isolated_model_says_what_its_environment_holds(monkeypatch, tmp_path, cases, store):
+    card = isolated_card(tmp_path, "peer", calculator="ase.calculators.emt:EMT", device="")
+    monkeypatch.setattr(registry, "_embedded", lambda: [card])
+    with pytest.raises(MissingDependencyError, match="mfb models install peer"):
+        model_spec("peer")
+    found = install(card, environment=Path(sys.prefix))
+    (record,) = run(plan([model_spec("peer")], [cases["lattice"]], CPU), store)
+    origin = record.provenance
+    assert (record.status, origin.dtype, origin.accelerator) == ("ok", "own", "i-PI worker")
+    assert record.result["a_angstrom"] == pytest.approx(3.59, abs=0.01)
+    assert origin.model_sha256 == found.identity()
+    assert origin.package_versions["ase (peer)"] == version("ase")
+    assert store.all() == [record]
+
+
+def test_another_version_in_its_environment_is_another_attempt(monkeypatch, tmp_path, cases):
+    card = isolated_card(tmp_path, "peer", calculator="ase.calculators.emt:EMT", device="")
+    monkeypatch.setattr(registry, "_embedded", lambda: [card])
+    found = install(card, environment=Path(sys.prefix))
+    (first,) = plan([model_spec("peer")], [cases["lattice"]], CPU)
+    other = replace(found, packages=found.packages | {"ase": "99"})
+    monkeypatch.setattr(runner, "installation", lambda _card: other)
+    (second,) = plan([model_spec("peer")], [cases["lattice"]], CPU)
+    assert first.key != second.key

@@ -1,0 +1,1 @@
+"""Calculators in a Python environment of their own: the process that serves one, and its side here."""
