@@ -101,6 +101,9 @@ class LossWeights(StrictTable):
             raise CardError("A loss weight is negative.", fix="give weights >= 0.")
 
 
+_EQUAL = LossWeights(1.0, 1.0, 1.0)
+
+
 @dataclass(frozen=True)
 class StageTwoConfig(StrictTable):
     """The last epochs: another learning rate and other weights, on the same moving average."""
@@ -222,6 +225,9 @@ class MultiheadReplay(StrictTable):
     """How many of them are used."""
     weight: float = 1.0
     """Factor on their loss."""
+    label_weights: LossWeights = _EQUAL
+    """Factors on the loss of their energies, forces and stresses, on top: weights that suit the new frames may let the
+    stresses of broader ones count for more than all else."""
     selection: Literal["random", "farthest-point"] = "random"
     """How they are chosen; ``farthest-point`` on descriptors of the parent."""
     parent_head: str = ""
@@ -295,7 +301,7 @@ class FinetuneConfig(StrictTable):
             )
         if self.loss == "universal" and self._weighs_frames():
             raise CardError(
-                'loss "universal" ignores weights of frames: config_type_weights and the weight of replay.',
+                'loss "universal" ignores weights of frames: config_type_weights, weight and label_weights of replay.',
                 fix='use loss "stress", or leave the weights out.',
             )
         if self.eval_interval < 1 or min(self.config_type_weights.values(), default=0) < 0:
@@ -304,7 +310,8 @@ class FinetuneConfig(StrictTable):
             )
 
     def _weighs_frames(self) -> bool:
-        replayed = isinstance(self.strategy, MultiheadReplay) and self.strategy.weight != 1
+        strategy = self.strategy
+        replayed = isinstance(strategy, MultiheadReplay) and (strategy.weight, strategy.label_weights) != (1.0, _EQUAL)
         return replayed or any(weight != 1 for weight in self.config_type_weights.values())
 
 

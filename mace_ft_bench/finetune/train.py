@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -219,6 +219,8 @@ def _trainer(
         replay = to_graphs(frames.replay, prepared, head=PARENT_HEAD)
         for graph in replay:
             graph.weight *= config.strategy.weight
+            for label, factor in asdict(config.strategy.label_weights).items():
+                graph[f"{label}_weight"] *= factor
         training += replay
     trainer = Trainer(config, prepared, training, validation, engine, on_kept)
     hold_unseen(prepared, trainer.state.optimiser, set(e0s) - elements_of([*frames.training, *frames.replay]))

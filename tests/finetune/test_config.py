@@ -94,6 +94,13 @@ def test_strategies_are_told_apart_by_their_kind(recipe, strategy):
         ({"strategy": FREEZE | {"parts": ["radial"]}}, "strategy.parts"),
         ({"strategy": REPLAY | {"frames": 0}}, "frames is below 1"),
         ({"strategy": REPLAY | {"weight": 0.5}, "loss": "universal"}, "ignores weights of frames"),
+        (
+            {
+                "strategy": REPLAY | {"label_weights": {"energy": 0.1, "forces": 1.0, "stress": 1.0}},
+                "loss": "universal",
+            },
+            "ignores weights of frames",
+        ),
         ({"config_type_weights": {"hot": 2.0}, "loss": "universal"}, "ignores weights of frames"),
         ({"e0s": {"policy": "average"}}, "e0s.policy"),
         ({"e0s": {"policy": "given"}}, "values_ev belongs"),

@@ -17,6 +17,7 @@ from ase.io import read
 from mace_ft_bench import get_calculator
 from mace_ft_bench.datasets.frames import is_same_frame, write_extxyz
 from mace_ft_bench.errors import DataError, TrainingError, UnsupportedElementError, UntrustedFileError
+from mace_ft_bench.finetune import train as train_module
 from mace_ft_bench.finetune.export import StageErrors, export
 from mace_ft_bench.finetune.parent import load_parent
 from mace_ft_bench.finetune.prepare import replay_frames
@@ -180,6 +181,26 @@ def test_kept_features_train_as_the_whole_model_does(recipe, folder):
         fused, cached = ([entry[name] for entry in histories[engine]] for engine in ("fused", "cached"))
         assert cached == pytest.approx(fused, rel=1e-5)
         assert abs(cached[-1] - cached[0]) > 1e-3 * cached[0]
+
+
+def test_labels_of_replayed_frames_have_weights_of_their_own(recipe, folder, tmp_path, monkeypatch):
+    write_extxyz([copper(seed) for seed in range(12)], tmp_path / "frames.xyz")
+    write_extxyz([copper(seed) for seed in range(50, 58)], tmp_path / "replay.xyz")
+    replay = {"kind": "multihead-replay", "replay": [str(tmp_path / "replay.xyz")], "frames": 5, "weight": 0.5}
+    replay |= {"parent": str(folder / "whole" / "tiny.safetensors")}
+    factors = {"energy": 0.1, "forces": 2.0, "stress": 0.0}
+    seen = []
+
+    def look(_config, _model, training, *_others):
+        seen.extend(training)
+        raise TrainingError("seen", fix="nothing")
+
+    monkeypatch.setattr(train_module, "Trainer", look)
+    with pytest.raises(TrainingError, match="seen"):
+        fine_tune(recipe, tmp_path, "run", replay | {"label_weights": factors})
+    for label, factor in factors.items():
+        found = {(int(graph.head), float(graph.weight), round(float(graph[f"{label}_weight"]), 6)) for graph in seen}
+        assert found == {(0, 0.5, factor), (1, 1.0, 1.0)}, "the parent's head is the first"
 
 
 def test_replayed_frames_are_chosen_as_asked(recipe, folder, tmp_path):
