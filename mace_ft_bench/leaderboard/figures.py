@@ -271,17 +271,24 @@ def throughput(case: Case, results: Results, styles: Styles) -> str:
 
 
 def parity(case: Case, results: Results, styles: Styles) -> str:
-    """Draw forces and energies against the labels of the frames, the mean offset of the energies removed."""
+    """Draw forces and energies against the labels of the frames, the mean offset of the energies removed.
+
+    What no frame has a label of has no panel.
+    """
+    pairs = {
+        "force components [eV/Å]": {model: result["force_pairs_ev_per_angstrom"] for model, result in results.items()},
+        "energies, aligned [eV/atom]": {model: _aligned(result) for model, result in results.items()},
+    }
+    shown = {title: by_model for title, by_model in pairs.items() if any(by_model.values())}
+    if not shown:
+        return ""
     figure = new_figure(230 + 7 * len(results))
-    forces, energies = figure.subplots(1, 2)
-    for axes, title in ((forces, "force components [eV/Å]"), (energies, "energies, aligned [eV/atom]")):
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, (title, by_model) in zip(panels, shown.items(), strict=True):
         tidy(axes, "reference", "model")
         axes.set_title(title, loc="left", fontsize=9.5, color=INK)
-    for model, result in reversed(list(results.items())):  # the best model on top
-        _points(forces, result["force_pairs_ev_per_angstrom"], styles[model])
-        offset = (result["energy_offset_mev_per_atom"] or 0.0) / 1000
-        _points(energies, [(x, y - offset) for x, y in result["energy_pairs_ev_per_atom"]], styles[model])
-    for axes in (forces, energies):
+        for model in reversed(list(by_model)):  # the best model on top
+            _points(axes, by_model[model], styles[model])
         axes.set_box_aspect(1)
         axes.autoscale_view()
         axes.locator_params(axis="x", nbins=4)  # energies have many digits
@@ -295,9 +302,14 @@ def parity(case: Case, results: Results, styles: Styles) -> str:
     return to_svg(
         figure,
         name=case.id,
-        title=f"{case.title}: model against reference, forces and energies",
+        title=f"{case.title}: model against reference",
         description=f"Force RMSE: {_listed(rmse, 'meV/Å')}.",
     )
+
+
+def _aligned(result: Mapping[str, Any]) -> list[tuple[float, float]]:
+    offset = (result["energy_offset_mev_per_atom"] or 0.0) / 1000
+    return [(label, energy - offset) for label, energy in result["energy_pairs_ev_per_atom"]]
 
 
 def phonons(case: Case, results: Results, styles: Styles) -> str:

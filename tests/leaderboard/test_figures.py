@@ -154,7 +154,9 @@ def test_values_that_do_not_apply_leave_a_gap():
 
 def test_frames_without_energies_show_forces():
     result = FRAMES | {"energy_pairs_ev_per_atom": [], "energy_offset_mev_per_atom": None}
-    assert "<svg" in draw_figure(make_case("frames", property="frame_errors"), {"m": result})
+    svg = draw_figure(make_case("frames", property="frame_errors"), {"m": result})
+    assert "force components" in svg
+    assert "energies, aligned" not in svg
 
 
 def test_dynamics_show_the_profile_else_the_radial_distribution_else_neither():
