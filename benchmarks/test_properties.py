@@ -44,7 +44,7 @@ def test_case(task: runner.Task, attempt: Attempt, record_property: pytest.Recor
 
 
 def test_gate(task: runner.Task, attempt: Attempt) -> None:
-    """A fine-tuned embedded model is no worse than its parent on the cases of its own studies."""
+    """A fine-tuned embedded model is no worse than its parent on the cases of its own studies, but where its file says why."""
     card = EMBEDDED.get(task.model.name)
     baseline = read_baseline(BASELINES / f"{task.model.name}.toml")
     if card is None or card.parent not in EMBEDDED or not task.case.metrics:
@@ -56,4 +56,11 @@ def test_gate(task: runner.Task, attempt: Attempt) -> None:
     (found,) = compare_models([task.case], records, model=card.name, parent=card.parent)
     if found.outcome == "not compared":
         pytest.skip(found.reason)
-    assert found.outcome in {"better", "as good"}, f"{found.outcome} than {card.parent}: {found.reason}"
+    if found.outcome in {"better", "as good"}:
+        assert task.case.id not in baseline.worse_than_parent, (
+            "no longer worse than the parent: take it out of the file"
+        )
+        return
+    known = baseline.worse_than_parent.get(task.case.id)
+    assert known, f"{found.outcome} than {card.parent}: {found.reason}"
+    pytest.xfail(f"{known}: {found.reason}")

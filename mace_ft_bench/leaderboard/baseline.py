@@ -39,6 +39,8 @@ class Baseline(StrictTable):
     """Materials whose cases are held."""
     cases: dict[str, Entry] = field(default_factory=dict)
     """By :func:`entry_name`."""
+    worse_than_parent: dict[str, str] = field(default_factory=dict)
+    """Why the model is allowed to be worse than its parent, by case; written by hand."""
 
 
 def entry_name(case: Case) -> str:
@@ -57,12 +59,12 @@ def read_baseline(path: Path) -> Baseline:
     if not path.is_file():
         return Baseline()
     table = read_toml(path)
-    studies = table.pop("studies", [])
+    known = {"studies": table.pop("studies", []), "worse_than_parent": table.pop("worse_than_parent", {})}
     cases = {
         name: {"status": stored.pop("status", "ok"), "errors": stored} if isinstance(stored, dict) else stored
         for name, stored in table.items()
     }
-    return parse({"studies": studies, "cases": cases}, Baseline, where=str(path))
+    return parse(known | {"cases": cases}, Baseline, where=str(path))
 
 
 def entry_of(case: Case, record: Record, *, dynamics: bool) -> Entry | None:
@@ -92,6 +94,9 @@ def to_toml(model: str, baseline: Baseline) -> str:
         "",
         f"studies = {json.dumps(list(baseline.studies))}",
     ]
+    if baseline.worse_than_parent:
+        reasons = sorted(baseline.worse_than_parent.items())
+        lines += ["", "[worse_than_parent]", *(f'"{case}" = {json.dumps(why)}' for case, why in reasons)]
     for name, entry in sorted(baseline.cases.items()):
         lines += ["", f'["{name}"]']
         lines += [] if entry.errors else [f'status = "{entry.status}"']

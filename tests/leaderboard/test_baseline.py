@@ -35,6 +35,7 @@ def test_what_is_written_is_read(tmp_path):
             "mo/b (quick)": Entry("unstable"),
             "mo/c (quick)": Entry("ok"),
         },
+        {"mo/b": 'said "so"'},
     )
     path = tmp_path / "m.toml"
     path.write_text(to_toml("m", stored), encoding="utf-8")
@@ -42,7 +43,8 @@ def test_what_is_written_is_read(tmp_path):
     assert found.studies == stored.studies
     assert found.cases["mo/a"].errors == {"x": -0.01235, "y": 3.0, "z": 1.235e6}
     assert [found.cases[f"mo/{name} (quick)"] for name in "bc"] == [Entry("unstable"), Entry("ok")]
-    assert set(tomllib.loads(path.read_text(encoding="utf-8"))) == {"studies", *stored.cases}
+    assert found.worse_than_parent == stored.worse_than_parent
+    assert set(tomllib.loads(path.read_text(encoding="utf-8"))) == {"studies", "worse_than_parent", *stored.cases}
     assert read_baseline(tmp_path / "none.toml") == Baseline()
 
 
