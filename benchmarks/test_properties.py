@@ -44,7 +44,7 @@ def test_case(task: runner.Task, attempt: Attempt, record_property: pytest.Recor
 
 
 def test_gate(task: runner.Task, attempt: Attempt) -> None:
-    """A fine-tuned embedded model is no worse than its parent on the cases of its own studies, but where its file says why."""
+    """A fine-tuned embedded model is no worse than its parent on its own studies, but where its file says why."""
     card = EMBEDDED.get(task.model.name)
     baseline = read_baseline(BASELINES / f"{task.model.name}.toml")
     if card is None or card.parent not in EMBEDDED or not task.case.metrics:
