@@ -22,7 +22,7 @@ from mace_ft_bench.finetune import train as training
 from mace_ft_bench.finetune.config import PARTS, FinetuneConfig
 from mace_ft_bench.finetune.export import export
 from mace_ft_bench.finetune.graphs import to_graphs
-from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, e0s_of
+from mace_ft_bench.finetune.initial import HEAD, PARENT_HEAD, derived_model, e0s_of, single_head
 from mace_ft_bench.finetune.parent import load_parent
 from mace_ft_bench.finetune.strategies import part_of
 from mace_ft_bench.toml_schema import parse
@@ -88,6 +88,11 @@ class Run:
         return self.trained.models["one"]
 
     @property
+    def own_head(self):
+        """The model without the parent's head, which replay keeps."""
+        return single_head(copy_model(self.model), HEAD, name="this run")
+
+    @property
     def card(self):
         return load_card(self.weights.with_suffix(".toml"))
 
@@ -146,7 +151,7 @@ def served(model):
 def test_training_runs_and_the_export_is_what_was_trained(run):
     assert all(np.isfinite(errors.loss) for errors in run.trained.history)
     assert run.trained.best_epochs["one"] >= 0, "no epoch was better: nothing would be tested"
-    assert list(run.model.heads) == [HEAD]
+    assert list(run.model.heads) == ([PARENT_HEAD, HEAD] if "replay" in run.strategy else [HEAD])
     exported, trained = get_calculator(run.weights, device="cpu"), served(run.model)
     for first, second in zip(evaluated(exported, alloy(7)), evaluated(trained, alloy(7)), strict=True):
         np.testing.assert_allclose(first, second, rtol=0, atol=1e-10)
@@ -162,7 +167,7 @@ def test_elements_are_cut_or_kept(run):
 
 def test_e0s_are_those_of_the_policy_and_of_the_head(run):
     parents = E0S[HEADS[run.parent] or "default"]
-    found = e0s_of(run.model)
+    found = e0s_of(run.own_head)
     assert found == pytest.approx(run.card.e0s_ev, rel=1e-6)
     assert {symbol: found[symbol] for symbol in set(found) - {"Al", "Cu"}} == pytest.approx(
         {symbol: parents[symbol] for symbol in set(found) - {"Al", "Cu"}}, rel=1e-6
@@ -179,7 +184,7 @@ def test_e0s_are_those_of_the_policy_and_of_the_head(run):
 
 
 def test_only_what_the_strategy_trains_has_changed(run):
-    before, after = (dict(model.named_parameters()) for model in (run.start, run.model))
+    before, after = (dict(model.named_parameters()) for model in (run.start, run.own_head))
     assert {name for name in before if part_of(name)} == {name for name in after if part_of(name)}
     moved = {name: float((after[name] - before[name]).detach().abs().max()) for name in before.keys() & after.keys()}
     frozen = set(run.strategy.get("parts", ["embedding"] if run.strategy["kind"] == "lora" else []))

@@ -174,7 +174,7 @@ def test_relaxation_lowers_the_curve_and_moves_atoms_along_the_normal_only():
         original(structure, *args)
 
     emt.calculate = calculate
-    gsfe._relaxed_energy(frame, emt, choice)
+    gsfe._energies([frame], emt, choice)
     moves = np.array([later - earlier for earlier, later in pairwise(seen)])
     assert np.abs(moves[..., 2]).max() > 1e-3
     assert np.abs(moves[..., :2]).max() < 1e-12
