@@ -151,7 +151,7 @@ def served(model):
 def test_training_runs_and_the_export_is_what_was_trained(run):
     assert all(np.isfinite(errors.loss) for errors in run.trained.history)
     assert run.trained.best_epochs["one"] >= 0, "no epoch was better: nothing would be tested"
-    assert list(run.model.heads) == ([PARENT_HEAD, HEAD] if "replay" in run.strategy else [HEAD])
+    assert list(run.model.heads) == ([PARENT_HEAD, HEAD] if run.strategy["kind"] == "multihead-replay" else [HEAD])
     exported, trained = get_calculator(run.weights, device="cpu"), served(run.model)
     for first, second in zip(evaluated(exported, alloy(7)), evaluated(trained, alloy(7)), strict=True):
         np.testing.assert_allclose(first, second, rtol=0, atol=1e-10)
