@@ -154,9 +154,9 @@ def test_a_killed_trainer_leaves_the_folder_free(tmp_path):
 def test_a_polite_kill_unwinds(tmp_path):
     code = (
         "import os, signal, time\n"
-        "from mace_ft_bench.cli.finetune import _ending_on_sigterm\n"
+        "from mace_ft_bench.cli.signals import ending_on_sigterm\n"
         "try:\n"
-        "    with _ending_on_sigterm():\n"
+        "    with ending_on_sigterm():\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        time.sleep(60)\n"
         "finally:\n"
