@@ -102,7 +102,9 @@ def error_against_share(records: Sequence[Record], split: str) -> str:
 
 def _curve(axes: Axes, points: Sequence[Point], colour: str) -> None:
     shares, means, spreads = (np.array([point[index] for point in points]) for index in range(3))
-    axes.errorbar(shares, means, yerr=np.minimum(spreads, 0.95 * means), color=colour, linewidth=1.6, capsize=3)
+    axes.plot(shares, means, color=colour, linewidth=1.6)
+    if spreads.any():  # a bar of no height still puts rounding errors beside its value, which spoils the axis
+        axes.errorbar(shares, means, np.minimum(spreads, 0.95 * means), color=colour, linestyle="none", capsize=3)
     for point in points:
         face = "none" if point.failed else colour
         axes.plot(point.fraction, point.mean, marker="o", markersize=5, color=colour, markerfacecolor=face)

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from mace_ft_bench.leaderboard.study_figures import curves
+from mace_ft_bench.leaderboard.study_figures import curves, error_against_share, forgetting_against_gain
 from mace_ft_bench.leaderboard.study_page import compared_splits, table_rows, to_csv, write_study
 
 
@@ -82,3 +82,11 @@ def test_the_page_is_whole_and_says_what_failed(records, tmp_path):
     assert page.count("<svg") == 2
     assert "102 ± 1.4" in (tmp_path / "study.md").read_text(encoding="utf-8")
     assert (tmp_path / "study.csv").is_file()
+
+
+@pytest.mark.parametrize("forces", [637.3247256341328, 270.51692705010646, 100.0])
+def test_one_run_is_drawn(forces):
+    # Rounding in matplotlib's error bars once left these axes no width.
+    only = [record("full", 0.5, 1, forces)]
+    assert error_against_share(only, "test.xyz").count("<svg") == 1
+    assert forgetting_against_gain(only, "test.xyz", "domain.xyz").count("<svg") == 1

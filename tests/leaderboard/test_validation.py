@@ -205,7 +205,9 @@ def test_absent_labels_are_dashes_everywhere(samples):
 
 
 def test_the_page_holds_every_part_and_escapes_names(samples):
-    forgotten = entry("old <i>", "forgetting", MINE, THEIRS, (-60.0, -40.0), warnings=["few"], e0s="the parent's")
+    forgotten = entry(
+        "old <i>", "forgetting", MINE, THEIRS, (-60.0, -40.0), warnings=["few"], e0s="the parent's", head="old <head>"
+    )
     lost = {"name": "lost", "role": "forgetting", "frames": 0, "left_out": {"lost elements": 3}}
     lost |= {"errors": [], "sha256": {}, "warnings": []}
     page = to_html(validation(forgetting=[forgotten, lost]), samples)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -9,7 +12,6 @@ from ase.calculators.emt import EMT
 from scipy.stats import linregress
 
 from mace_ft_bench.errors import UnstableError
-from mace_ft_bench.timing.dynamics import resident_peak_mb
 from mace_ft_bench.timing.interleaved import time_in_turns
 from mace_ft_bench.timing.scaling import fit_power_law
 from mace_ft_bench.timing.steps import Thermostat, displaced_step, langevin_steps
@@ -106,11 +108,20 @@ def test_few_sizes():
     assert str(law) == "1.00"
 
 
+PEAKS = """
+import numpy as np
+from mace_ft_bench.timing.dynamics import resident_peak_mb
+before = resident_peak_mb()
+held = np.ones(40_000_000)
+print(before, resident_peak_mb())
+"""
+
+
 def test_resident_memory_is_that_of_python_and_what_it_holds():
-    before = resident_peak_mb()
-    if before is None:
+    # In a process of its own: the peak of this one is that of whatever ran in it before.
+    said = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True).stdout.split()
+    if said[0] == "None":
         pytest.skip("the system does not tell")
-    held = np.ones(40_000_000)  # 320 MB
-    assert resident_peak_mb() - before > 200
-    assert 20 < before < 64_000
-    assert held.sum() == held.size
+    before, after = map(float, said)
+    assert 20 < before < 1000
+    assert 300 < after - before < 400
