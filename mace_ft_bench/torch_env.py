@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mace_ft_bench.deferred_imports import defer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,13 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     # cuequivariance's CUDA kernels are an extra.
     (r".*cuequivariance_ops_torch.*", UserWarning),
 )
+
+_UNUSED: dict[str, dict[str, str]] = {
+    "mace.tools": dict.fromkeys(("TensorDict", "to_numpy"), "mace.tools.torch_tools"),
+    "scipy.signal": {},
+    "torch._dynamo": {},
+}
+"""Modules that mace's models import, with what they take out of them; mace.tools is the tools of its training."""
 
 
 @contextlib.contextmanager
@@ -60,9 +69,12 @@ def mace_environment() -> Iterator[None]:
     """Import mace, or let it build models, without side effects on the process.
 
     The garbage collector pauses meanwhile: importing makes a million lasting objects, and searching them for garbage
-    again and again is a quarter of the time.
+    again and again is a quarter of the time. What mace and e3nn import and a model does not use would be half of the
+    rest; it waits.
     """
     before = os.environ.get(_UNPICKLE_SWITCH)
+    for name, submodule_of in _UNUSED.items():
+        defer(name, submodule_of)
     with warnings.catch_warnings(), _paused_garbage_collection():
         for message, category in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=message, category=category)

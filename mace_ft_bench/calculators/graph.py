@@ -62,6 +62,19 @@ class Graph:
 
     def showing(self, pairs: set[tuple[int, int]]) -> Graph:
         """Return some of the structures, small ones first, that have all of these pairs of elements between them."""
+        return self.part(self._showing(pairs))
+
+    def sample(self, pairs: int) -> Graph:
+        """Return structures that have all pairs of elements, and the first others up to so many pairs altogether."""
+        if len(self.cells) == 1:
+            return self
+        counts = np.add.reduceat(np.diff(self.first_pair), np.searchsorted(self.structure, np.arange(len(self.cells))))
+        needed = self._showing(self.element_pairs())
+        others = np.setdiff1d(np.arange(len(self.cells)), needed)
+        fits = counts[needed].sum() + np.cumsum(counts[others]) <= pairs
+        return self.part(np.union1d(needed, others[fits]))
+
+    def _showing(self, pairs: set[tuple[int, int]]) -> np.ndarray:
         first, second = self._elements_of_pairs()
         owner = np.repeat(self.structure, np.diff(self.first_pair))
         chosen: set[int] = set()
@@ -69,7 +82,7 @@ class Graph:
             having = np.unique(owner[(first == a) & (second == b)])
             if not chosen & set(having.tolist()):
                 chosen.add(int(having[np.argmin(self.sizes[having])]))
-        return self.part(np.array(sorted(chosen)))
+        return np.array(sorted(chosen), dtype=np.int64)
 
     def part(self, structures: np.ndarray) -> Graph:
         """Return the graph of some structures, by their ascending indices."""

@@ -349,6 +349,42 @@ def test_a_part_of_a_graph_is_that_of_its_structures():
     assert whole.showing({(0, 0), (1, 1)}).sizes.tolist() == [2, 4]
 
 
+def test_a_sample_of_a_batch_is_small_and_has_every_pair_of_elements():
+    structures = [bulk("Mo", cubic=True) * (1, 1, number) for number in (1, 2, 3, 1)]
+    structures[2].symbols[:] = "Si"
+    species = np.zeros(100, dtype=np.int64)
+    species[14] = 1
+    tables = search_pairs(structures, 4.0)
+    each = len(tables[0].sender) // 2
+    whole = join(structures, tables, species)
+    assert whole.sample(1).sizes.tolist() == [2, 6], "what the elements need is not left out"
+    assert whole.sample(10 * each).sizes.tolist() == [2, 6]
+    assert whole.sample(12 * each).sizes.tolist() == [2, 4, 6]
+    assert whole.sample(100 * each).sizes.tolist() == [2, 4, 6, 2]
+    alone = join(structures[:1], tables[:1], species)
+    assert alone.sample(1) is alone
+    apart = [Atoms("Mo"), Atoms("Si")]
+    assert join(apart, search_pairs(apart, 4.0), species).sample(1).sizes.tolist() == [1, 1]
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_a_large_batch_is_not_evaluated_by_the_plain_path(tiny_file, monkeypatch):
+    seen = []
+
+    class Watched(Wrong):
+        name = "e3nn"
+
+        def evaluate(self, graph):
+            seen.append(len(graph.sender))
+            return self.plain.evaluate(graph)
+
+    plain = BUILDERS["e3nn"]
+    monkeypatch.setitem(BUILDERS, "e3nn", lambda model, head: Watched(plain(model, head)))
+    get_calculator(tiny_file).evaluate([crystal()] * 400)
+    assert seen
+    assert max(seen) < 6000
+
+
 @pytest.mark.usefixtures("fresh_cache")
 def test_a_way_that_crashes_is_not_used(tiny_file, monkeypatch, caplog):
     class Crashing(Wrong):
