@@ -11,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mace_ft_bench.leaderboard import board as boards
@@ -21,6 +20,7 @@ from mace_ft_bench.leaderboard.exports import to_csv, to_json
 from mace_ft_bench.leaderboard.figures import draw_figure
 from mace_ft_bench.leaderboard.svg import caption_of, model_styles
 from mace_ft_bench.leaderboard.table import to_markdown
+from mace_ft_bench.leaderboard.templating import template
 from mace_ft_bench.results.record import FAILED, NOT_COVERED
 
 if TYPE_CHECKING:
@@ -87,12 +87,8 @@ def write_report(
 
 def to_html(board: Board) -> str:
     """Return the page: style, script and figures inline, nothing is loaded from elsewhere."""
-    loader = PackageLoader(_TEMPLATES, "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     styles = model_styles(board.models)
-    return environment.get_template("leaderboard.html.j2").render(
+    return template("leaderboard.html.j2").render(
         _context(board),
         sections=[_section(board, case, styles) for case in board.cases],
         cost_figures=[(_markup(figure.svg), figure.caption) for figure in cost_figures(board, styles)],

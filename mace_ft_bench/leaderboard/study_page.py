@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mace_ft_bench.leaderboard.study_figures import (
@@ -18,6 +17,7 @@ from mace_ft_bench.leaderboard.study_figures import (
     forgetting_against_gain,
     overall,
 )
+from mace_ft_bench.leaderboard.templating import template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,14 +69,7 @@ def _domains(records: Sequence[Record]) -> list[str]:
 
 def to_html(records: Sequence[Record], *, name: str, steps: int) -> str:
     """Return the page: style and figures inline, nothing is loaded from elsewhere."""
-    environment = Environment(
-        loader=PackageLoader("mace_ft_bench.leaderboard", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("study.html.j2").render(
+    return template("study.html.j2").render(
         name=name,
         steps=steps,
         total=len(records),

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mace_ft_bench.errors import StoreError
+from mace_ft_bench.leaderboard.templating import template
 from mace_ft_bench.leaderboard.timing_figure import draw_times
 from mace_ft_bench.leaderboard.timing_rows import STEPS, power_laws, published_times, timing_rows
 from mace_ft_bench.leaderboard.wording import NONE, number, plural
@@ -209,15 +209,8 @@ def machine_table(report: TimingReport) -> Table:
 
 def to_html(report: TimingReport, figure: str) -> str:
     """Return the page: style and figure inline, nothing is loaded from elsewhere."""
-    environment = Environment(
-        loader=PackageLoader("mace_ft_bench.leaderboard", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     published = report.published
-    return environment.get_template("timing.html.j2").render(
+    return template("timing.html.j2").render(
         model=report.model,
         lead=report.lead,
         warnings=report.warnings,

@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mace_ft_bench.errors import DataError
 from mace_ft_bench.leaderboard import validation_figures as figures
 from mace_ft_bench.leaderboard import validation_wording as words
+from mace_ft_bench.leaderboard.templating import template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,14 +109,7 @@ def verdict(report: Report) -> dict[str, Any]:
 
 def to_html(report: Report, samples: Samples) -> str:
     """Return the page: style and figures inline, nothing is loaded from elsewhere."""
-    environment = Environment(
-        loader=PackageLoader("mace_ft_bench.leaderboard", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("validation.html.j2").render(
+    return template("validation.html.j2").render(
         report=report,
         words=words,
         headline=words.headline(report),
