@@ -48,6 +48,18 @@ def fetch(card: DatasetCard, *, mirror: Path | None = None, download: bool = Tru
 def load_frames(name: str, split: str, *, mirror: Path | None = None, download: bool = False) -> list[Atoms]:
     """Return the labelled frames of one split of a dataset.
 
+    Raises as :func:`locate`.
+    """
+    return [
+        frame
+        for file, path in locate(name, split, mirror=mirror, download=download)
+        for frame in read_frames(path, file.reader, file.options)
+    ]
+
+
+def locate(name: str, split: str, *, mirror: Path | None = None, download: bool = False) -> list[tuple[DataFile, Path]]:
+    """Return the files of one split of a dataset, and where they lie.
+
     Raises
     ------
     UnknownNameError
@@ -61,11 +73,7 @@ def load_frames(name: str, split: str, *, mirror: Path | None = None, download: 
     if split not in card.splits:
         raise UnknownNameError(f'Dataset {name} has no split "{split}".', fix=suggestion(split, card.splits))
     files = [file for file in card.files if file.split == split]
-    return [
-        frame
-        for file in files
-        for frame in read_frames(_locate(card, file, mirror, download=download), file.reader, file.options)
-    ]
+    return [(file, _locate(card, file, mirror, download=download)) for file in files]
 
 
 def _locate(card: DatasetCard, file: DataFile, mirror: Path | None, *, download: bool) -> Path:

@@ -12,33 +12,30 @@ energy is estimated from the run itself. A run that explodes ends, and keeps wha
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
-from ase import Atoms, units
 from ase.constraints import FixAtoms
-from ase.md.langevinbaoab import LangevinBAOAB
-from ase.md.velocitydistribution import thermalize_momenta
 
+from mace_ft_bench.datasets.correlation import autocorrelation_time
 from mace_ft_bench.datasets.frames import CONFIG_TYPE
 from mace_ft_bench.datasets.perturb import bare, pair_minima, refuse_closer, refuse_unusable
-from mace_ft_bench.errors import CardError, DataError, StructureError, UnknownNameError, suggestion
+from mace_ft_bench.datasets.walkers import Dynamics, ExplodedError, Swaps, Walker
+from mace_ft_bench.errors import CardError, DataError, StructureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-Ensemble = Literal["nvt", "npt", "swap"]
+    from mace_ft_bench.datasets.sample_settings import SampleSettings, Stage
 
-_WINDOW = 5.0
-"""Autocorrelation times that the sum over the autocorrelation function covers (Sokal)."""
 _SHORTEST_TRACE = 20
 """Autocorrelation times below which a trace says little about its own autocorrelation time."""
 _FLUCTUATION = 5.0
@@ -48,119 +45,6 @@ _ERRORS = 4.0
 """Share of the target, and standard errors, by which a mean kinetic temperature may differ from it."""
 _ENERGY_TOLERANCE = 1e-4
 """Difference [eV/atom] of the energy of the first structure above which a checkpoint is another calculator's."""
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """How a structure is sampled."""
-
-    ensemble: Ensemble = "nvt"
-    """``nvt``, ``npt`` (isotropic), or ``swap`` (Monte Carlo swaps at fixed positions)."""
-    temperatures_k: tuple[float, ...] = (300.0,)
-    """Temperatures, visited one after another [K]."""
-    ramp: bool = False
-    """Change the temperature linearly from each to the next, instead of staying at each."""
-    equilibration: int = 1000
-    """Steps (or trial swaps) before frames are taken: at every temperature, or at the first of a ramp."""
-    production: int = 5000
-    """Steps (or trial swaps) from which frames are taken, at every temperature or on every ramp."""
-    frames: int | None = None
-    """Largest number of frames per temperature or ramp; by default as many as are uncorrelated."""
-    spacing: int | None = None
-    """Steps between frames; by default from the autocorrelation time of the energy."""
-    interval: int = 10
-    """Steps between candidates for frames where the spacing is estimated, and between checks of distances."""
-    timestep_fs: float = 1.0
-    friction_per_fs: float = 0.01
-    """Friction of the thermostat."""
-    pressure_gpa: float = 0.0
-    barostat_fs: float = 1000.0
-    """Time constant of the barostat."""
-    explosion_factor: float = 3.0
-    """The run ends when the temperature exceeds this many times the target (more in small systems, by their natural
-    fluctuations)."""
-    min_distances: Mapping[str, float] = field(default_factory=dict)
-    """Distances below which the run ends, by pair of elements [Angstrom], ``{"Mo-Mo": 1.8}``."""
-    min_distance_factor: float = 0.5
-    """The same for other pairs, in sums of covalent radii."""
-    seed: int = 0
-    checkpoint_every: int = 1000
-    """Steps between checkpoints."""
-    config_type: str = ""
-    """Group of the frames; by default ensemble and temperature, ``nvt-300K``, or ends of a ramp, ``nvt-300-900K``."""
-
-    def __post_init__(self) -> None:
-        if self.ensemble not in get_args(Ensemble):
-            raise UnknownNameError(
-                f'No ensemble is called "{self.ensemble}".', fix=suggestion(self.ensemble, get_args(Ensemble))
-            )
-        for temperature in self.temperatures_k:
-            _require(0 < temperature < math.inf, f"A temperature of {temperature} K", "a positive number")
-        fewest = 2 if self.ramp else 1
-        _require(
-            len(self.temperatures_k) >= fewest,
-            f"A list of {len(self.temperatures_k)} temperatures",
-            f"{fewest} or more",
-        )
-        _require(math.isfinite(self.pressure_gpa), f"A pressure of {self.pressure_gpa} GPa", "a finite number")
-        _require(self.explosion_factor > 1, f"explosion_factor = {self.explosion_factor}", "above 1")
-        _require(self.min_distance_factor >= 0, f"min_distance_factor = {self.min_distance_factor}", "0 or more")
-        for name in ("timestep_fs", "friction_per_fs", "barostat_fs"):
-            _require(0 < getattr(self, name) < math.inf, f"{name} = {getattr(self, name)}", "a positive number")
-        for name, lowest in (("production", 1), ("equilibration", 0), ("interval", 1), ("checkpoint_every", 1)):
-            _require(getattr(self, name) >= lowest, f"{name} = {getattr(self, name)}", f"{lowest} or more")
-        for name in ("frames", "spacing"):
-            _require(
-                getattr(self, name) is None or getattr(self, name) >= 1, f"{name} = {getattr(self, name)}", "1 or more"
-            )
-        shortest = self.spacing or self.interval
-        _require(self.production >= shortest, f"A production of {self.production} steps", f"{shortest} or more")
-        _require(self.seed >= 0, f"seed = {self.seed}", "0 or more")
-        pair_minima(np.array([], dtype=int), self.min_distances, self.min_distance_factor)
-
-    @property
-    def stages(self) -> list[Stage]:
-        """Temperatures and ramps, in order."""
-        temperatures = self.temperatures_k
-        if self.ramp:
-            pairs = itertools.pairwise(temperatures)
-            return [
-                Stage(number, low, high, self.equilibration if number == 0 else 0, self.production)
-                for number, (low, high) in enumerate(pairs)
-            ]
-        return [Stage(number, one, one, self.equilibration, self.production) for number, one in enumerate(temperatures)]
-
-
-def _require(holds: bool, what: str, rule: str) -> None:
-    if not holds:  # also of nan, which no comparison holds for
-        raise CardError(f"{what} makes no sense.", fix=f"it has to be {rule}.")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One temperature, or one ramp between two."""
-
-    number: int
-    start_k: float
-    end_k: float
-    equilibration: int
-    production: int
-
-    @property
-    def steps(self) -> int:
-        """All steps."""
-        return self.equilibration + self.production
-
-    @property
-    def label(self) -> str:
-        """Temperature, or the two ends, for the group of the frames."""
-        ends = dict.fromkeys((f"{self.start_k:g}", f"{self.end_k:g}"))
-        return f"{'-'.join(ends)}K"
-
-    def temperature_k(self, step: int) -> float:
-        """Return the target at a step of the stage, from 0."""
-        share = max(step - self.equilibration, 0) / self.production
-        return self.start_k + (self.end_k - self.start_k) * share
 
 
 @dataclass(frozen=True)
@@ -262,23 +146,6 @@ def sample(
     return run.result()
 
 
-def autocorrelation_time(values: Sequence[float] | np.ndarray) -> float:
-    """Return the integrated autocorrelation time 1 + 2 sum(rho) of a series, in its own steps; at least 1.
-
-    The sum ends at the first lag that is five times the sum so far (Sokal, doi 10.1007/978-1-4899-0319-8_6). Values
-    this far apart count as independent: the variance of the mean of n values is variance * time / n.
-    """
-    deviations = np.asarray(values, dtype=float) - np.mean(values)
-    count = len(deviations)
-    spectrum = np.abs(np.fft.rfft(deviations, 2 * count)) ** 2
-    covariance = np.fft.irfft(spectrum)[:count]
-    if covariance[0] <= 0 or np.ptp(values) <= 1e-12 * np.abs(values).max():
-        return 1.0
-    times = 2 * np.cumsum(covariance / covariance[0]) - 1
-    wide = np.flatnonzero(np.arange(count) >= _WINDOW * times)
-    return max(float(times[wide[0] if wide.size else -1]), 1.0)
-
-
 def _is_thermal(temperatures: np.ndarray, target: float) -> bool:
     error = temperatures.std() * math.sqrt(autocorrelation_time(temperatures) / len(temperatures))
     off = abs(float(temperatures.mean()) - target)
@@ -303,123 +170,6 @@ class _Snapshot:
     cell: np.ndarray
 
 
-class _ExplodedError(Exception):
-    """The run cannot go on."""
-
-
-class _Walker(Protocol):
-    """What makes steps."""
-
-    energy: float
-
-    @property
-    def acceptance(self) -> float: ...
-    def set_temperature(self, kelvin: float) -> None: ...
-    def step(self) -> None: ...
-    def kinetic_temperature(self) -> float: ...
-    def state(self) -> dict[str, np.ndarray]: ...
-    def restore(self, state: Mapping[str, np.ndarray]) -> None: ...
-
-
-class _Dynamics:
-    """Langevin dynamics, at constant volume or pressure."""
-
-    acceptance = math.nan
-
-    def __init__(self, atoms: Atoms, settings: SampleSettings, generator: np.random.Generator) -> None:
-        temperature = settings.temperatures_k[0]
-        thermalize_momenta(atoms, temperature, rng=generator)
-        barostat: dict[str, Any] = {}
-        if settings.ensemble == "npt":
-            tau = settings.barostat_fs * units.fs
-            # The mass of Martyna, Tobias and Klein, doi 10.1063/1.467468.
-            mass = 3 * (len(atoms) + 1) * units.kB * temperature * tau**2
-            barostat = {"externalstress": -settings.pressure_gpa * units.GPa, "P_tau": tau, "P_mass": mass}
-        self._atoms = atoms
-        self._dynamics = LangevinBAOAB(
-            atoms,
-            settings.timestep_fs * units.fs,
-            temperature_K=temperature,
-            T_tau=units.fs / settings.friction_per_fs,
-            hydrostatic=True,
-            rng=generator,
-            **barostat,
-        )
-        self._kept = ("accel", "p_eps", "force_eps") if barostat else ("accel",)
-        self.energy = float(atoms.get_potential_energy())
-
-    def set_temperature(self, kelvin: float) -> None:
-        self._dynamics.set_temperature(kelvin)
-
-    def step(self) -> None:
-        self._dynamics.step()
-        self.energy = float(self._atoms.get_potential_energy())
-        if not np.isfinite(self._dynamics.accel).all():
-            raise _ExplodedError("a force is not finite")
-
-    def kinetic_temperature(self) -> float:
-        return float(self._atoms.get_temperature())
-
-    def state(self) -> dict[str, np.ndarray]:
-        own = {name: np.asarray(getattr(self._dynamics, name)) for name in self._kept}
-        return own | {"momenta": self._atoms.get_momenta()}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._atoms.set_momenta(state["momenta"], apply_constraint=False)
-        for name in self._kept:
-            value = state[name]
-            setattr(self._dynamics, name, float(value) if value.ndim == 0 else value)
-
-
-class _Swaps:
-    """Exchange two unlike atoms, chosen uniformly among the pairs of unlike atoms of a uniformly chosen first one.
-
-    A swap and its reverse are proposed equally often, because the numbers of atoms of every element stay the same.
-    """
-
-    def __init__(self, atoms: Atoms, settings: SampleSettings, generator: np.random.Generator) -> None:
-        if len(set(atoms.numbers.tolist())) == 1:
-            raise CardError("There are no unlike atoms to swap.", fix='use the ensemble "nvt" or "npt".')
-        self._atoms = atoms
-        self._generator = generator
-        self.set_temperature(settings.temperatures_k[0])
-        self._tried = self._accepted = 0
-        self.energy = float(atoms.get_potential_energy())
-
-    @property
-    def acceptance(self) -> float:
-        return self._accepted / max(self._tried, 1)
-
-    def set_temperature(self, kelvin: float) -> None:
-        self._kt = units.kB * kelvin
-
-    def step(self) -> None:
-        first = int(self._generator.integers(len(self._atoms)))
-        second = int(self._generator.choice(np.flatnonzero(self._atoms.numbers != self._atoms.numbers[first])))
-        self._exchange(first, second)
-        energy = float(self._atoms.get_potential_energy())
-        self._tried += 1
-        chance = math.exp(min((self.energy - energy) / self._kt, 0.0)) if math.isfinite(energy) else 1.0
-        if self._generator.random() < chance:
-            self.energy = energy  # also where it is not finite: the run must end there
-            self._accepted += 1
-        else:
-            self._exchange(first, second)
-
-    def _exchange(self, first: int, second: int) -> None:
-        self._atoms.positions[[first, second]] = self._atoms.positions[[second, first]]
-
-    def kinetic_temperature(self) -> float:
-        return math.nan
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {"counts": np.array([self._tried, self._accepted]), "energy_now": np.array(self.energy)}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._tried, self._accepted = state["counts"].tolist()
-        self.energy = float(state["energy_now"])
-
-
 class _Run:
     """A run that can be stopped after every step and continued."""
 
@@ -430,8 +180,8 @@ class _Run:
         self._minima = pair_minima(self._atoms.numbers, settings.min_distances, settings.min_distance_factor)
         refuse_closer(self._atoms, self._minima)
         self._generator = np.random.default_rng(settings.seed)
-        kind: type[_Swaps | _Dynamics] = _Swaps if settings.ensemble == "swap" else _Dynamics
-        self._walker: _Walker = kind(self._atoms, settings, self._generator)
+        kind: type[Swaps | Dynamics] = Swaps if settings.ensemble == "swap" else Dynamics
+        self._walker: Walker = kind(self._atoms, settings, self._generator)
         self._first_energy = self._walker.energy
         if not math.isfinite(self._first_energy):
             raise StructureError("Its energy is not finite.", fix="look at the structure and at the calculator.")
@@ -457,7 +207,7 @@ class _Run:
         try:
             self._walker.step()
             self._check(stage)
-        except (_ExplodedError, StructureError) as error:
+        except (ExplodedError, StructureError) as error:
             reason = error.message if isinstance(error, StructureError) else str(error)
             self._stopped = f"step {self.total}, {stage.temperature_k(self._step - 1):g} K: {reason.rstrip('.')}"
         else:
@@ -467,13 +217,13 @@ class _Run:
 
     def _check(self, stage: Stage) -> None:
         if not math.isfinite(self._walker.energy):
-            raise _ExplodedError("the energy is not finite")
+            raise ExplodedError("the energy is not finite")
         hottest = max(stage.start_k, stage.end_k, self._stages[max(self._stage - 1, 0)].end_k)
         freedom = self._atoms.get_number_of_degrees_of_freedom()
         limit = self._settings.explosion_factor * hottest * (1 + _FLUCTUATION * math.sqrt(2 / freedom))
         found = self._walker.kinetic_temperature()
         if found > limit or not np.isfinite(self._atoms.positions).all():
-            raise _ExplodedError(f"the kinetic temperature is {found:.0f} K")
+            raise ExplodedError(f"the kinetic temperature is {found:.0f} K")
         if (self._step - stage.equilibration) % self._interval == 0:  # at every candidate, and as often before
             refuse_closer(self._atoms, self._minima)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LR = (1e-4, 1e-2)
 _EMA = (0.99, 0.9999)
 _LARGEST_BATCH = 20
+_SMALLEST_REPLAYED, _LR_REPLAYED = 8, 2e-3
+"""Batch and learning rate with which replay was measured to keep what it replays (docs/tutorials/which-strategy.md)."""
 _FEWEST_STEPS = 10
 """Steps per epoch."""
 _MEMORY = 0.2
@@ -85,6 +87,13 @@ def _of_optimiser(config: FinetuneConfig, frames: FramesSummary) -> Iterator[str
         yield (
             f"optimiser.batch_size {optimiser.batch_size} is above {_LARGEST_BATCH}: large batches of few frames make "
             "few, smooth steps, which generalise worse; 1 to 10 is usual."
+        )
+    replayed = isinstance(config.strategy, MultiheadReplay)
+    if replayed and (optimiser.batch_size < _SMALLEST_REPLAYED or optimiser.lr > _LR_REPLAYED):
+        yield (
+            f"Replay with batches of {optimiser.batch_size} at optimiser.lr {optimiser.lr:g}: frames of a broad domain "
+            "make noisy steps, which cost more of the parent's forces than replay keeps; batches of "
+            f"{_SMALLEST_REPLAYED} at {_LR_REPLAYED:g} kept them."
         )
     steps = -(-frames.frames // optimiser.batch_size)
     if steps < _FEWEST_STEPS <= frames.frames:

@@ -49,10 +49,14 @@ class Variant(StrictTable):
     e0s: E0sConfig | None = None
     lr: float | None = None
     """Learning rate of stage one; that of stage two is scaled along."""
+    batch_size: int | None = None
+    """Frames of a step; the number of steps stays."""
 
     def __post_init__(self) -> None:
         if self.lr is not None and not self.lr > 0:
             raise CardError(f"lr {self.lr} is not positive.", fix="give lr > 0.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise CardError(f"batch_size {self.batch_size} is below 1.", fix="give batch_size >= 1.")
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
     training, _ = prepare_frames(data, mirror=mirror)
     strategy = changes.strategy or base.strategy
     replayed = strategy.frames if isinstance(strategy, MultiheadReplay) else 0
-    steps_per_epoch = math.ceil((len(training) + replayed) / base.optimiser.batch_size)
+    batch_size = changes.batch_size or base.optimiser.batch_size
+    steps_per_epoch = math.ceil((len(training) + replayed) / batch_size)
     epochs = max(2, round(study.steps / steps_per_epoch))
     if epochs * steps_per_epoch > _MOST_STEPS * study.steps:
         raise CardError(
@@ -159,7 +164,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
         strategy=strategy,
         weights=changes.weights or base.weights,
         e0s=changes.e0s or base.e0s,
-        optimiser=_stretched(base, epochs, lr),
+        optimiser=replace(_stretched(base, epochs, lr), batch_size=batch_size),
         stage_two=_second_stage(base, epochs, lr, changes.weights),
         eval_interval=max(1, epochs // _VALIDATIONS),
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ase.optimize import FIRE
 
-from mace_ft_bench.datasets.sample import SampleSettings, sample
+from mace_ft_bench.datasets.sample import sample
+from mace_ft_bench.datasets.sample_settings import SampleSettings
 from mace_ft_bench.errors import CardError, StructureError
 from mace_ft_bench.toml_schema import StrictTable
 

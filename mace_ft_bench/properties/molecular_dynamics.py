@@ -1,6 +1,6 @@
 """Molecular dynamics at constant temperature: whether a model holds a structure together, and what it looks like then.
 
-Dynamics are ASE's ``LangevinBAOAB`` (doi 10.1063/1.4802990), as in :mod:`mace_ft_bench.datasets.sample`. A trajectory
+Dynamics are ASE's ``LangevinBAOAB`` (doi 10.1063/1.4802990), as in :mod:`mace_ft_bench.datasets.walkers`. A trajectory
 that comes apart ends and is reported as unstable. The temperature is that of the momenta half a step on, which the
 scheme samples without error in a harmonic crystal; those at the steps lack (angular frequency * timestep)^2 / 4 of
 their kinetic energy, 12 % in an O-H bond at 1 fs. Means over the trajectory have statistical errors, see

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.geometry import find_mic
 from ase.geometry.rdf import get_rdf
-from scipy.signal import find_peaks
 
 from mace_ft_bench.errors import StructureError
 
@@ -109,6 +108,8 @@ def first_peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     y
         Values, not negative and not all zero, shape (bins,).
     """
+    from scipy.signal import find_peaks  # noqa: PLC0415 - slow to import
+
     padded = np.concatenate([[0.0], y, [0.0]])  # a peak at an end is a peak
     mean = np.trim_zeros(y).mean()
     top = int(find_peaks(padded, height=mean, prominence=_PROMINENCE * y.max())[0][0]) - 1

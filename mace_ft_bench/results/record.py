@@ -17,7 +17,7 @@ NOT_COVERED: frozenset[Status] = frozenset({"unsupported", "missing_data", "too_
 """Statuses that lower coverage and leave the score alone."""
 
 RETRIED: frozenset[Status] = frozenset({"error", "missing_data"})
-"""Statuses that a rerun tries again."""
+"""Statuses that a rerun tries again, missing data once they are there."""
 
 
 @dataclass(frozen=True)

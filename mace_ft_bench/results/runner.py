@@ -21,7 +21,7 @@ from mace_ft_bench.calculators.factory import get_calculator, is_path, resolve_d
 from mace_ft_bench.calculators.heads import choose_head
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
-from mace_ft_bench.datasets.fetch import load_frames
+from mace_ft_bench.datasets.fetch import load_frames, locate
 from mace_ft_bench.errors import (
     MissingDataError,
     TooSlowError,
@@ -34,7 +34,7 @@ from mace_ft_bench.properties.base import Property, get_property
 from mace_ft_bench.properties.frame_selection import only
 from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results import machine
-from mace_ft_bench.results.case import Case, DatasetStructure, FileStructure
+from mace_ft_bench.results.case import Case, DatasetStructure, FileStructure, FramesInput
 from mace_ft_bench.results.record import RETRIED, Provenance, Record, Status
 from mace_ft_bench.toml_schema import parse
 from mace_ft_bench.zoo.environments import installation
@@ -171,10 +171,30 @@ def plan(models: Iterable[ModelSpec], cases: Iterable[Case], options: RunOptions
 
 
 def pending(tasks: Iterable[Task], store: RecordStore) -> list[Task]:
-    """Return the tasks without a final record."""
+    """Return the tasks without a final record; data that were missing and still are end a task, too."""
     latest = {(record.key, record.model, record.case): record.status for record in store.all()}
-    final = {attempted for attempted, status in latest.items() if status not in RETRIED}
-    return [task for task in tasks if (task.key, task.model.name, task.case.id) not in final]
+    return [task for task in tasks if _is_open(task, latest.get((task.key, task.model.name, task.case.id)))]
+
+
+def _is_open(task: Task, status: Status | None) -> bool:
+    if status == "missing_data":
+        return not _lacks_data(task)
+    return status is None or status in RETRIED
+
+
+def _lacks_data(task: Task) -> bool:
+    data, options = _dataset_of(task.case), task.options
+    if data is None or options.download:
+        return False
+    try:
+        locate(data.dataset, data.split, mirror=options.mirror)
+    except MissingDataError:
+        return True
+    return False
+
+
+def _dataset_of(case: Case) -> DatasetStructure | FramesInput | None:
+    return case.structure if isinstance(case.structure, DatasetStructure) else case.frames
 
 
 def run(  # noqa: PLR0913 - one per thing a caller may want to watch or replace
@@ -227,8 +247,9 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
     record = blank_record(task)
     began = time.perf_counter()
     try:
+        target = _target(task)  # first: without data no calculator is needed
         calculator = (provide or _calculator)(task)
-        result = item.compute(_target(task), calculator, _settings(task.case, item))
+        result = item.compute(target, calculator, _settings(task.case, item))
         reference = task.case.scored_reference
         errors = item.compare(result, reference.values if reference else {})
         used = getattr(calculator, "accelerator", "") or Provenance.accelerator
@@ -346,7 +367,7 @@ def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
 
 
 def _input_hash(case: Case) -> list[Any]:
-    data = case.structure if isinstance(case.structure, DatasetStructure) else case.frames
+    data = _dataset_of(case)
     if data is not None:
         files = find_dataset(data.dataset).files
         return [[file.sha256, file.reader, file.options] for file in files if file.split == data.split]

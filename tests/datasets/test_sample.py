@@ -13,7 +13,9 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 
-from mace_ft_bench.datasets.sample import SampleSettings, autocorrelation_time, sample
+from mace_ft_bench.datasets.correlation import autocorrelation_time
+from mace_ft_bench.datasets.sample import sample
+from mace_ft_bench.datasets.sample_settings import SampleSettings
 from mace_ft_bench.errors import CardError, DataError, StructureError, UnknownNameError
 
 

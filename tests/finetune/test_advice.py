@@ -33,6 +33,7 @@ GOOD = {
     "stage_two": SETTLED,
 }
 PARENT = {"architecture": None, "parent": "mo-ft"}
+REPLAY = {"kind": "multihead-replay", "replay": ["a:b"], "frames": 400, **PARENT}
 
 
 def merged(changes):
@@ -88,10 +89,12 @@ def test_good_recipes_pass(recipe):
         ({}, {"largest_energy_ev_per_atom": 13000.0}, "float32 rounds to 0.8 meV/atom"),
         ({"strategy": {"architecture": {"r_max": 3.0}}}, {}, "r_max 3 Å is outside"),
         (
-            {"strategy": {"kind": "multihead-replay", "replay": ["a:b"], "frames": 30, **PARENT}},
+            {"strategy": REPLAY | {"frames": 30}, "optimiser": {"lr": 0.002, "batch_size": 8}},
             {},
             "30 replayed frames beside 400",
         ),
+        ({"strategy": REPLAY, "optimiser": {"lr": 0.002}}, {}, "Replay with batches of 5 at optimiser.lr 0.002"),
+        ({"strategy": REPLAY, "optimiser": {"batch_size": 8}}, {}, "Replay with batches of 8 at optimiser.lr 0.005"),
     ],
     ids=str,
 )

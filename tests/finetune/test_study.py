@@ -76,6 +76,7 @@ def test_all_runs_take_the_same_number_of_steps(files):
     assert [run.config.optimiser.max_epochs for run in runs[:4]] == [6, 6, 4, 4]  # of 6 and 12 frames
     assert {run.config.data.share_seed for run in runs} == {1, 2}
     assert {run.config.data.split_seed for run in runs} == {base.data.split_seed}
+    assert {run.config.optimiser.batch_size for run in runs} == {base.optimiser.batch_size}
     changed = runs[1].config
     assert changed.weights == changed.stage_two.weights == LossWeights(1.0, 100.0, 1.0)
     assert runs[0].config.stage_two.weights == base.stage_two.weights
@@ -90,6 +91,15 @@ def test_steps_on_replayed_frames_count(files):
     (files / "study.toml").write_text(text + 'replay = ["domain.xyz"]\nframes = 12\n')
     epochs = {run.name: run.config.optimiser.max_epochs for run in plan(*load_study(files / "study.toml"))}
     assert (epochs["full-1-1"], epochs["replay-1-1"]) == (4, 2)
+
+
+def test_a_variant_may_take_other_batches_for_as_many_steps(files):
+    (files / "study.toml").write_text(STUDY + "[variants.batches]\nbatch_size = 2\n")
+    runs = {run.name: run.config.optimiser for run in plan(*load_study(files / "study.toml"))}
+    assert (runs["full-1-1"].batch_size, runs["full-1-1"].max_epochs) == (4, 4)
+    assert (runs["batches-1-1"].batch_size, runs["batches-1-1"].max_epochs) == (2, 2)
+    with pytest.raises(CardError, match="batch_size 0 is below 1"):
+        Variant(batch_size=0)
 
 
 def test_other_seeds_draw_other_shares_beside_the_same_validation_frames(files):

@@ -182,10 +182,20 @@ def test_a_calculator_is_built_once_per_model(emt, cases, store, built):
     assert built == [("emt", "cpu", None)]
 
 
-def test_a_rerun_computes_nothing_but_missing_data(emt, cases, store):
-    tasks = plan([emt], cases.values(), CPU)
-    run(tasks, store)
-    assert [task.case.id for task in pending(plan([emt], cases.values(), CPU), store)] == ["copper/frames"]
+def test_a_rerun_computes_nothing_until_missing_data_are_there(emt, cases, store, monkeypatch):
+    run(plan([emt], cases.values(), CPU), store)
+    again = plan([emt], cases.values(), CPU)
+    assert pending(again, store) == []
+    downloading = plan([emt], cases.values(), replace(CPU, download=True))
+    assert [task.case.id for task in pending(downloading, store)] == ["copper/frames"]
+    monkeypatch.setattr(runner, "locate", lambda *_, **__: [])
+    assert [task.case.id for task in pending(again, store)] == ["copper/frames"]
+
+
+def test_without_data_no_calculator_is_built(emt, cases, store, built):
+    (record,) = run(plan([emt], [cases["frames"]], CPU), store)
+    assert record.status == "missing_data"
+    assert built == []
 
 
 @pytest.mark.parametrize(

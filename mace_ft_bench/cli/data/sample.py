@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-    from mace_ft_bench.datasets.sample import Progress, SampleSettings, Sampling
+    from mace_ft_bench.datasets.sample import Progress, Sampling
+    from mace_ft_bench.datasets.sample_settings import SampleSettings
 
 _EXIT_STOPPED = 1
 
@@ -56,7 +57,7 @@ def sample(
 ) -> None:
     """Sample a structure; run the same command again to go on after a kill. Exits with 1 if the run exploded."""
     from mace_ft_bench.datasets.perturb import parse_distances  # noqa: PLC0415 - imports scipy
-    from mace_ft_bench.datasets.sample import SampleSettings  # noqa: PLC0415 - as above
+    from mace_ft_bench.datasets.sample_settings import SampleSettings  # noqa: PLC0415 - as above
 
     settings = SampleSettings(
         ensemble=cast("Any", ensemble),
