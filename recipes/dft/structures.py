@@ -1,4 +1,4 @@
-"""Structures of the small DFT sets: python structures.py SET OUT.xyz, with SET licl or licl-atoms.
+"""Structures of the small DFT sets: python structures.py SET OUT.xyz, with SET licl, mgo or one of these with -atoms.
 
 Small cells along paths whose energies people compare (volume, shear), and cells with random strains and displacements,
 all seeded; isolated atoms in boxes of three different edges, so that no symmetry hides the
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SEED = 2026
-MAGNETIC_MOMENTS = {"Li": 1.0, "Cl": 1.0}
+MAGNETIC_MOMENTS = {"Li": 1.0, "Cl": 1.0, "Mg": 0.0, "O": 2.0}
 """Of the ground states of the atoms."""
 
 
@@ -75,6 +75,8 @@ def rock_salt(first: str, second: str, a: float) -> dict[str, Iterator[Atoms]]:
 SETS: dict[str, Callable[[], dict[str, Iterator[Atoms]]]] = {
     "licl": lambda: rock_salt("Li", "Cl", 5.15),
     "licl-atoms": lambda: {"isolated-atom": iter([isolated("Li"), isolated("Cl")])},
+    "mgo": lambda: rock_salt("Mg", "O", 4.25),
+    "mgo-atoms": lambda: {"isolated-atom": iter([isolated("Mg"), isolated("O")])},
 }
 
 
