@@ -43,12 +43,15 @@ class Settings(StrictTable):
     energy_zero: Literal["common", "config_type"] = "common"
     """Frames that share a zero of energy: all of them, or those of one configuration type. In the latter case energies
     are compared with the mean of their type, and types with one energy are left out."""
+    every: int = 1
+    """Take the first frame and every n-th after it; more than one is for quick looks."""
     samples: int = 1500
     """Largest number of force components kept for a parity plot."""
     seed: int = 0
     """Seed of their selection."""
 
     def __post_init__(self) -> None:
+        require(self.every >= 1, f"every = {self.every} is below 1.", fix="use 1 for all frames.")
         require(self.samples >= 0, f"samples = {self.samples} is negative.", fix="use 0 to keep none.")
         require(self.seed >= 0, f"seed = {self.seed} is negative.", fix="use 0.")
 
@@ -106,9 +109,10 @@ def compute(frames: Sequence[Atoms], calc: Calculator, settings: Settings) -> Re
     UnstableError
         If the calculator returns a number that is not finite.
     """
-    stress = settings.stress and any("REF_stress" in frame.info for frame in frames)
-    evaluations = evaluate(calc, frames, stress=stress)
-    compared = [_compare_frame(frame, item) for frame, item in zip(frames, evaluations, strict=True)]
+    taken = frames[:: settings.every]
+    stress = settings.stress and any("REF_stress" in frame.info for frame in taken)
+    evaluations = evaluate(calc, taken, stress=stress)
+    compared = [_compare_frame(frame, item) for frame, item in zip(taken, evaluations, strict=True)]
     if all(item.energy is None and item.forces is None and item.stress is None for item in compared):
         raise DataError(
             f"None of {len(compared)} frames has a label to compare with.",

@@ -169,6 +169,12 @@ def test_parity_samples_are_bounded_reproducible_and_true(frames):
     assert other.force_pairs_ev_per_angstrom != one.force_pairs_ev_per_angstrom
 
 
+def test_every_nth_frame_is_taken_from_the_first(frames):
+    few = frame_errors.compute(frames, EMT(), frame_errors.Settings(every=2))
+    assert few == frame_errors.compute(frames[::2], EMT(), CHOICE)
+    assert few.overall["frames"] == -(-len(frames) // 2)
+
+
 @pytest.mark.parametrize("frames_without", [[], [bulk("Cu")]])
 def test_nothing_to_compare_is_a_data_error(frames_without):
     with pytest.raises(DataError, match="REF_forces"):
@@ -189,7 +195,7 @@ def test_a_nan_prediction_is_unstable(frames, recorder):
         frame_errors.compute(frames, recorder(energy=lambda _: float("nan")), CHOICE)
 
 
-@pytest.mark.parametrize("bad", [{"samples": -1}, {"seed": -1}, {"stress": "maybe"}])
+@pytest.mark.parametrize("bad", [{"every": 0}, {"samples": -1}, {"seed": -1}, {"stress": "maybe"}])
 def test_nonsense_settings_are_card_errors(bad):
     with pytest.raises(CardError, match=next(iter(bad))):
         parse(bad, frame_errors.Settings, where="a card")
