@@ -108,8 +108,11 @@ def folder_of_cards() -> Path:
 
 def list_datasets() -> dict[str, DatasetCard]:
     """Return all dataset cards by name."""
-    files = sorted(folder_of_cards().glob("*.toml"))
-    return {path.stem: load_dataset_card(path) for path in files}
+    return {name: load_dataset_card(path) for name, path in _files().items()}
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder_of_cards().glob("*.toml"))}
 
 
 def find_dataset(name: str) -> DatasetCard:
@@ -120,7 +123,7 @@ def find_dataset(name: str) -> DatasetCard:
     UnknownNameError
         With the nearest known name.
     """
-    cards = list_datasets()
-    if name not in cards:
-        raise UnknownNameError(f'No dataset is called "{name}".', fix=suggestion(name, cards))
-    return cards[name]
+    files = _files()
+    if name not in files:
+        raise UnknownNameError(f'No dataset is called "{name}".', fix=suggestion(name, files))
+    return load_dataset_card(files[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,13 +13,16 @@ PACKAGES = ("mace-ft-bench", "mace-torch", "torch", "numba", "vesin", "ase", "nu
 
 def package_versions(*more: str) -> dict[str, str]:
     """Return the versions of the installed packages that can change a result, and of more of them."""
-    found = {}
-    for name in (*PACKAGES, *more):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: _version(name) for name in (*PACKAGES, *more)}
+    return {name: known for name, known in found.items() if known is not None}
+
+
+@cache  # every task and record asks, and reading the metadata takes a millisecond
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def hardware(device: str) -> str:
