@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from mace_ft_bench.cli.data import sample as command
 from mace_ft_bench.cli.main import app
 from mace_ft_bench.datasets import sample as sampler
+from mace_ft_bench.datasets.sample_settings import SampleSettings
 from mace_ft_bench.errors import CardError, DataError, MaceFtBenchError, StructureError, UnknownNameError
 
 SHORT = ["--temperature", 300, "--steps", 40, "--equilibration", 10, "--model", "emt"]
@@ -77,7 +78,7 @@ def test_every_option_reaches_the_settings(monkeypatch):
     }
     listed = [part for pair in options.items() for part in pair]
     assert invoke("cu.cif", "--temperature", 300, "--temperature", 900, "--ramp", *listed).exit_code == 1
-    assert seen[0][2] == sampler.SampleSettings(
+    assert seen[0][2] == SampleSettings(
         ensemble="npt", temperatures_k=(300.0, 900.0), ramp=True, equilibration=20, production=70, frames=3, spacing=7,
         timestep_fs=2.5, friction_per_fs=0.02, pressure_gpa=1.5, min_distances={"Cu-Cu": 1.9}, seed=6,
         checkpoint_every=9, config_type="hot",
