@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 PAIRS_PER_BATCH = {"cpu": 3_000, "cuda": 50_000}
 """Pairs that :meth:`MaceCalculator.evaluate` puts into one batch. More would leave a processor's cache (mace's own
-modules take 1.5 times the time at 10 000, 2.5 times at 20 000); a GPU wants more, at most a few GB with 128 channels in
-float64."""
+modules take 1.4 to 2.4 times the time at 10 000, on one thread); a GPU wants more, at most a few GB with 128
+channels in float64."""
 _FUSED_PAIR_CHANNELS = 1_280_000
 """Pairs times channels in a batch of the fused kernel: 40 000 pairs of 32 channels take a tenth less time than 10 000,
 30 000 of 64 channels, which leave the cache, 1.6 times as much."""

@@ -23,6 +23,7 @@ from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.fetch import load_frames, locate
 from mace_ft_bench.errors import (
+    MaceFtBenchError,
     MissingDataError,
     TooSlowError,
     UnconvergedError,
@@ -188,8 +189,8 @@ def _lacks_data(task: Task) -> bool:
         return False
     try:
         locate(data.dataset, data.split, mirror=options.mirror)
-    except MissingDataError:
-        return True
+    except MaceFtBenchError as error:
+        return isinstance(error, MissingDataError)  # of a damaged file the attempt makes a record
     return False
 
 

@@ -3,8 +3,7 @@
 Every structure is the end of a trajectory of its own: a sheet of 16 C atoms (4.93 x 8.54 Angstrom), a film of 4 to 12
 molecules of water, or both, from a random start, relaxed a little and then 150 fs of Langevin dynamics by GFN1-xTB
 (https://doi.org/10.1021/acs.jctc.7b00118) at 300 to 450 K. Hydrogen has a mass of 3 u, which lets steps be of 1 fs and
-changes no average over positions. Structure i depends on i alone, so that more can be added at the end. One takes about
-half a minute.
+changes no average over positions. Structure i depends on i alone, so that more can be added at the end.
 """
 
 from __future__ import annotations

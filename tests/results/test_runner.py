@@ -192,6 +192,17 @@ def test_a_rerun_computes_nothing_until_missing_data_are_there(emt, cases, store
     assert [task.case.id for task in pending(again, store)] == ["copper/frames"]
 
 
+def test_damaged_data_are_left_to_the_attempt(emt, cases, store, monkeypatch):
+    tasks = plan([emt], [cases["frames"]], CPU)
+    run(tasks, store)
+
+    def damaged(*_, **__):
+        raise DataError("m.", fix="f.")
+
+    monkeypatch.setattr(runner, "locate", damaged)
+    assert pending(tasks, store) == tasks
+
+
 def test_without_data_no_calculator_is_built(emt, cases, store, built):
     (record,) = run(plan([emt], [cases["frames"]], CPU), store)
     assert record.status == "missing_data"
