@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,14 +247,20 @@ def resolve_device(device: str) -> str:
         If ``cuda`` is asked for and torch has none, or the name is unknown.
     """
     _check_option("device", device.partition(":")[0], DEVICES)
-    import torch  # noqa: PLC0415 - slow to import
-
-    available = torch.cuda.is_available()
+    available = device != "cpu" and _has_cuda()
     if device.startswith("cuda") and not available:
         raise UnknownNameError(
             "No CUDA device is available to torch.", fix='use device="cpu", or install a CUDA build of torch.'
         )
     return "cuda" if available and device == "auto" else device.replace("auto", "cpu")
+
+
+def _has_cuda() -> bool:
+    if version("torch").endswith("+cpu"):
+        return False  # says the name of the build; importing torch takes seconds, and a run may have nothing to do
+    import torch  # noqa: PLC0415 - slow to import
+
+    return torch.cuda.is_available()
 
 
 def _check_option(option: str, value: str, known: tuple[str, ...]) -> None:

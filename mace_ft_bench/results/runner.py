@@ -19,6 +19,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from mace_ft_bench import paths
 from mace_ft_bench.calculators.factory import get_calculator, is_path, resolve_device
 from mace_ft_bench.calculators.heads import choose_head
+from mace_ft_bench.calculators.threads import thread_count
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.fetch import load_frames, locate
@@ -37,6 +38,7 @@ from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results import machine
 from mace_ft_bench.results.case import Case, DatasetStructure, FileStructure, FramesInput
 from mace_ft_bench.results.record import RETRIED, Provenance, Record, Status
+from mace_ft_bench.results.selection import Identity
 from mace_ft_bench.toml_schema import parse
 from mace_ft_bench.zoo.environments import installation
 from mace_ft_bench.zoo.registry import find_model
@@ -360,7 +362,7 @@ def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
         "input": _input_hash(case),
         "version": item.version,
         "device": options.device,
-        "machine": [machine.hardware(options.device), machine.threads(), machine.package_versions()]
+        "machine": [machine.hardware(options.device), thread_count(), machine.package_versions()]
         if item.timing
         else None,
     }
@@ -376,6 +378,11 @@ def _input_hash(case: Case) -> list[Any]:
         path = paths.reference_data() / "structures" / case.structure.file
         return [sha256_of(path) if path.is_file() else "missing"]  # building it says what is wrong
     return []
+
+
+def identity(task: Task) -> Identity:
+    """Return what the name of the task's model stands for, as its record will say it."""
+    return Identity(task.model.sha256, task.model.head or "", task.options.device)
 
 
 def blank_record(task: Task) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 import types
 
@@ -66,3 +67,14 @@ def test_one_file_is_enough(tmp_path, monkeypatch, name):
         (row,) = [row for row in csv.DictReader(file) if row["model"] == "emt"]
     assert row["case"] == name
     run("report", "out")
+
+
+def test_a_rerun_with_nothing_to_do_imports_no_torch(tmp_path):
+    arguments = ["run", "--models", "mo-ft", "--cases", "molybdenum/lattice", "--device", "cpu", "--out", str(tmp_path)]
+    assert "1 to run" in run(*arguments)
+    code = (
+        "import sys\nfrom mace_ft_bench.cli.main import app\n"
+        f"app({arguments!r}, standalone_mode=False)\nassert 'torch' not in sys.modules"
+    )
+    again = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "1 already done, 0 to run" in again.stdout

@@ -332,7 +332,7 @@ def test_a_timing_depends_on_the_machine_and_a_property_does_not(emt, cases, mon
         computing(lambda: 0.0, timing=timing)
         before = keys()
         with monkeypatch.context() as context:
-            context.setattr(runner.machine, "threads", lambda: 64)
+            context.setattr(runner, "thread_count", lambda: 64)
             assert (keys() != before) is timing
 
 
