@@ -150,6 +150,8 @@ class Case(StrictTable):
     """... labelled frames to compare with."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of the property; checked by its module."""
+    dispersion: str = ""
+    """Functional whose DFT-D3 is added to models whose labels hold no dispersion; empty adds none."""
     runs_in: tuple[Mode, ...] = MODES
     """Modes that the case belongs to."""
     modes: dict[Mode, ModeChanges] = field(default_factory=dict)
@@ -198,6 +200,8 @@ class Case(StrictTable):
             "settings": self.settings,
             "reference": reference.values if reference else None,
         }
+        if self.dispersion:  # only then, so that older records of the other cases stay valid
+            content["dispersion"] = self.dispersion
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -282,15 +282,23 @@ def dtype_of(model: ModelSpec, item: Property) -> str | None:
     return "float32" if item.timing or item.single_precision else "float64"
 
 
+def dispersion_of(model: ModelSpec, case: Case) -> str:
+    """Return the functional of the D3 that a case adds to a model; empty if none, or if its labels hold dispersion."""
+    if not case.dispersion or is_path(model.source):
+        return case.dispersion
+    return case.dispersion if find_model(model.source).dispersion in {"none", "unknown"} else ""
+
+
 class Calculators:
     """Builds every calculator of a run once; call it with a task before the run to find out what cannot be built."""
 
     def __init__(self) -> None:
-        self._built: dict[tuple[ModelSpec, str | None], Calculator] = {}
+        self._built: dict[tuple[ModelSpec, str | None, str], Calculator] = {}
 
     def __call__(self, task: Task) -> Calculator:
         """Return the calculator of a task."""
-        key = (task.model, dtype_of(task.model, get_property(task.case.property)))
+        dtype = dtype_of(task.model, get_property(task.case.property))
+        key = (task.model, dtype, dispersion_of(task.model, task.case))
         if key not in self._built:
             self._built[key] = _calculator(task)
         return self._built[key]
@@ -324,6 +332,7 @@ def _calculator(task: Task) -> Calculator:
         dtype=dtype_of(task.model, get_property(task.case.property)),
         head=task.model.head,
         accelerate=_ACCELERATE,
+        dispersion=dispersion_of(task.model, task.case) or None,
         trust=task.model.trust,
     )
 
@@ -356,7 +365,7 @@ def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
         "head": model.head,
         "dtype": dtype_of(model, item),
         "accelerator": _ACCELERATE,
-        "dispersion": Provenance.dispersion,
+        "dispersion": dispersion_of(model, case) or Provenance.dispersion,
         "case": case.content_hash(),
         "settings": asdict(_settings(case, item)),  # with the defaults that the card leaves out
         "input": _input_hash(case),
@@ -393,6 +402,7 @@ def blank_record(task: Task) -> Record:
         model_sha256=task.model.sha256,
         head=task.model.head or "",
         dtype=dtype or "own",
+        dispersion=_dispersion_text(task),
         device=task.options.device,
         property_version=item.version,
         package_versions=machine.package_versions()
@@ -411,6 +421,11 @@ def blank_record(task: Task) -> Record:
         mode=task.case.mode,
         provenance=provenance,
     )
+
+
+def _dispersion_text(task: Task) -> str:
+    functional = dispersion_of(task.model, task.case)
+    return f"D3(BJ), {functional}" if functional else Provenance.dispersion
 
 
 def _failed(task: Task, error: Exception) -> Record:

@@ -159,17 +159,19 @@ def test_frames_without_energies_show_forces():
     assert "energies, aligned" not in svg
 
 
-def test_dynamics_show_the_profile_else_the_radial_distribution_else_neither():
-    without_profile = DYNAMICS | {"profile_per_angstrom3": [], "profile_height_angstrom": []}
-    without_both = without_profile | {"rdf": [], "rdf_r_angstrom": []}
-    for result, there, absent in (
-        (DYNAMICS, "O density [1/Å³]", "g(r) O–H"),
-        (without_profile, "g(r) O–H", "O density [1/Å³]"),
-        (without_both, "O: displacement² [Å²]", "g(r) O–H"),
-    ):
-        svg = draw_figure(dynamics_case(), {"m": result})
-        assert there in svg
-        assert absent not in svg
+@pytest.mark.parametrize("profile", [True, False])
+@pytest.mark.parametrize("rdf", [True, False])
+def test_dynamics_show_what_structure_they_have(profile, rdf):
+    result = dict(DYNAMICS)
+    if not profile:
+        result |= {"profile_per_angstrom3": [], "profile_height_angstrom": []}
+    if not rdf:
+        result |= {"rdf": [], "rdf_r_angstrom": []}
+    svg = draw_figure(dynamics_case(), {"m": result})
+    assert ("O density [1/Å³]" in svg) is profile
+    assert ("g(r) O–H" in svg) is rdf
+    assert "O: displacement² [Å²]" in svg
+    assert "temperature [K]" in svg
 
 
 def test_no_figure_for_unknown_properties_and_without_results():

@@ -40,6 +40,7 @@ from mace_ft_bench.zoo import registry
 from mace_ft_bench.zoo.environments import install
 
 from ..peers import isolated_card
+from .conftest import make_card
 
 CPU = RunOptions(device="cpu")
 
@@ -369,6 +370,31 @@ def test_models_of_other_packages_are_run(cases, store, monkeypatch):
 
 def outcome(records):
     return sorted((record.key, record.status, str(record.result), str(record.errors)) for record in records)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (("PBE", "none"), "D3(BJ), pbe"),
+        (("PBE-D3", "D3(BJ)"), "none"),
+        (("PBE", "unknown"), None),
+        (("RPBE", "none"), None),
+    ],
+)
+def test_a_case_with_dispersion_adds_it_to_models_without(cases, store, monkeypatch, labels, text):
+    plain = cases["lattice"]
+    with_d3 = replace(plain, dispersion="pbe", id="copper/with-d3")
+    card = replace(make_card(), functional=labels[0], dispersion=labels[1])
+    monkeypatch.setattr(registry, "_embedded", lambda: [card])
+    (first, second) = run(plan([model_spec("emt")], [plain, with_d3], CPU), store)
+    assert first.provenance.dispersion == "none"
+    if text is None:
+        assert second.status == "error"
+        assert "dispersion" in second.message or "D3" in second.message
+        return
+    assert second.provenance.dispersion == text
+    shrinks = first.result["a_angstrom"] - second.result["a_angstrom"]
+    assert shrinks > 0.02 if text != "none" else shrinks == 0.0
 
 
 def test_an_executor_gives_the_same_records(emt, cases, store, tmp_path):
