@@ -3,7 +3,9 @@
 Energies are compared twice: as they are, and with one offset removed, the mean over all labelled frames of the error
 per atom. Models differ in their zero of energy; the offset is the same for every composition and configuration type,
 so an error between compositions stays visible. Where labels are of another functional than the models', only energies
-within one configuration type compare: ``energy_zero = "config_type"``.
+within one configuration type compare: ``energy_zero = "config_type"``. Where only the zero of every element differs,
+as between two codes with pseudopotentials of their own, energies compare but for a linear function of the composition:
+``energy_zero = "elements"``.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ class Settings(StrictTable):
 
     stress: bool = True
     """Whether stresses are compared where frames have them; false for a calculator without stress."""
-    energy_zero: Literal["common", "config_type"] = "common"
-    """Frames that share a zero of energy: all of them, or those of one configuration type. In the latter case energies
-    are compared with the mean of their type, and types with one energy are left out."""
+    energy_zero: Literal["common", "config_type", "elements"] = "common"
+    """What shares a zero of energy: all frames, or those of one configuration type, or the atoms of one element. In the
+    second case energies are compared with the mean of their type, and types with one energy are left out; in the third
+    a least-squares fit to the numbers of atoms is taken out of labels and of the model's energies."""
     every: int = 1
     """Take the first frame and every n-th after it; more than one is for quick looks."""
     samples: int = 1500
@@ -82,11 +85,15 @@ class _Compared:
     """Reference and model of one frame, shape (2, ...); None where the label is missing."""
 
     config_type: str
-    atoms: int
+    symbols: tuple[str, ...]
     energy: Array | None  # per atom [eV], shape (2,)
     aligned: Array | None  # the same without the offset, or relative to the mean of the type
     forces: Array | None  # [eV/Angstrom], shape (2, 3 n)
     stress: Array | None  # [eV/Angstrom^3], shape (2, 6)
+
+    @property
+    def atoms(self) -> int:
+        return len(self.symbols)
 
 
 def compute(frames: Sequence[Atoms], calc: Calculator, settings: Settings) -> Result:
@@ -127,6 +134,9 @@ def _summarise(compared: list[_Compared], settings: Settings) -> Result:
     if settings.energy_zero == "config_type":
         compared = _aligned_by_type(compared)
         energies = _stack(item.aligned for item in compared)
+    elif settings.energy_zero == "elements" and energies is not None:
+        compared = _aligned_by_element(compared)
+        energies = _stack(item.aligned for item in compared)
     elif energies is not None:
         offset = float(_errors(energies).mean())
         compared = [_shifted(item, np.array([0.0, offset])) for item in compared]
@@ -154,6 +164,21 @@ def _aligned_by_type(compared: list[_Compared]) -> list[_Compared]:
     return [_shifted(item, means.get(item.config_type)) for item in compared]
 
 
+def _aligned_by_element(compared: list[_Compared]) -> list[_Compared]:
+    """Return the frames with energies relative to a fit to their composition, of the labels and of the model alike."""
+    elements = sorted({symbol for item in compared for symbol in item.symbols})
+    shares = np.array([[item.symbols.count(symbol) / item.atoms for symbol in elements] for item in compared])
+    labelled = [index for index, item in enumerate(compared) if item.energy is not None]
+    energies = np.array([compared[index].energy for index in labelled])
+    zeros, _, rank, _ = np.linalg.lstsq(shares[labelled], energies, rcond=None)
+    if len(labelled) <= rank:
+        raise DataError(
+            f"{len(labelled)} energies say nothing beside the zeros of {rank} elements.",
+            fix='compare more frames, or with energy_zero = "common".',
+        )
+    return [_shifted(item, share @ zeros) for item, share in zip(compared, shares, strict=True)]
+
+
 def _shifted(item: _Compared, zero: Array | None) -> _Compared:
     return item if item.energy is None or zero is None else replace(item, aligned=item.energy - zero)
 
@@ -163,7 +188,7 @@ def _compare_frame(frame: Atoms, model: Evaluation) -> _Compared:
     stress = None if model.stress is None else _voigt(frame.info.get("REF_stress"))
     return _Compared(
         config_type=str(frame.info.get("config_type", "unspecified")),
-        atoms=len(frame),
+        symbols=tuple(frame.symbols),
         energy=None if energy is None else _pair(energy, model.energy, "REF_energy") / len(frame),
         aligned=None,
         forces=None if forces is None else _pair(forces, model.forces, "REF_forces"),

@@ -92,6 +92,39 @@ def test_with_a_zero_per_config_type_only_differences_within_a_type_count(frames
     assert pairs[3, 1] - pairs[3, 0] == pytest.approx(0.03, abs=2e-4)
 
 
+def alloys():
+    """Return frames of Cu and Au in four ratios, labelled by EMT with zeros of elements of another code."""
+    found = []
+    for gold in range(4):
+        frame = labelled(gold)
+        frame.numbers[:gold] = 79
+        frame.calc = EMT()
+        frame.info["REF_energy"] = frame.get_potential_energy() - 7.0 * gold + 3.0 * (len(frame) - gold)
+        frame.arrays["REF_forces"] = frame.get_forces()
+        frame.calc = None
+        found.append(frame)
+    return found
+
+
+def test_with_a_zero_per_element_only_what_no_composition_explains_counts():
+    frames, choice = alloys(), frame_errors.Settings(energy_zero="elements", stress=False)
+    rmse = "energy_aligned_rmse_mev_per_atom"
+    result = frame_errors.compute(frames, EMT(), choice)
+    assert result.overall[rmse] == pytest.approx(0, abs=1e-6)
+    assert "energy_rmse_mev_per_atom" not in result.overall
+    errors = np.array([0.01, -0.03, 0.03, -0.01])  # [eV/atom], of compositions 0, 1, 2, 3 of 4
+    for frame, error in zip(frames, errors, strict=True):
+        frame.info["REF_energy"] -= error * len(frame)
+    shares = np.array([[index / len(frame), 1 - index / len(frame)] for index, frame in enumerate(frames)])
+    left = errors - shares @ np.linalg.pinv(shares) @ errors
+    found = frame_errors.compute(frames, EMT(), choice)
+    assert found.overall[rmse] == pytest.approx(1000 * np.sqrt((left**2).mean()))
+    pairs = np.array(found.energy_pairs_ev_per_atom)
+    assert pairs[:, 1] - pairs[:, 0] == pytest.approx(left, abs=2e-4)
+    with pytest.raises(DataError, match="2 energies say nothing beside the zeros of 2 elements"):
+        frame_errors.compute(frames[:2], EMT(), choice)
+
+
 def test_force_errors_are_componentwise(frames):
     for frame in frames:
         frame.arrays["REF_forces"] = frame.arrays["REF_forces"] + (0.0, 0.0, 0.3)
