@@ -25,7 +25,8 @@ from mace_ft_bench import get_calculator
 SEED = 2026
 FILM, CONFINED, BOX, SHEET = "interface", "confined", "water", "sheet"
 KINDS = (FILM, CONFINED, BOX, FILM, CONFINED, FILM, SHEET, BOX, FILM, CONFINED)
-MOLECULES = (4, 6, 8, 10, 12)
+MOLECULES = (4, 6, 8, 10, 12, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8)
+"""Few thick films, which take DFT long; the boxes show what water inside a film sees."""
 TEMPERATURES = (300, 350, 400, 450)
 """[K]"""
 LATTICE_CONSTANT = 2.466

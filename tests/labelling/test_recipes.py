@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from mace_ft_bench.paths import PACKAGE
 
@@ -20,20 +21,33 @@ def recipe(name):
 
 def shortest(atoms):
     distances = atoms.get_all_distances(mic=True)
-    return distances[np.triu_indices(len(atoms), 1)].min()
+    return distances[np.triu_indices(len(atoms), 1)].min(initial=np.inf)
 
 
-@pytest.mark.parametrize("name", ["licl", "mgo"])
-def test_crystals(name):
+@pytest.mark.parametrize(("name", "number"), [("licl", 28), ("mgo", 28), ("mo", 29), ("si", 32)])
+def test_crystals(name, number):
     frames = recipe("structures").frames_of(name)
-    assert len(frames) == 28
+    assert len(frames) == number
     assert Counter(frame.info["config_type"] for frame in frames)["energy-volume"] == 7
     again = recipe("structures").frames_of(name)
     for frame, same in zip(frames, again, strict=True):
         assert np.array_equal(frame.positions, same.positions)
         assert shortest(frame) > 1.5
-    (first, second) = recipe("structures").frames_of(f"{name}-atoms")
-    assert len(first) == len(second) == 1
+    symbols = {symbol for frame in frames for symbol in frame.symbols}
+    atoms = recipe("structures").frames_of(f"{name}-atoms")
+    assert {str(atom.symbols) for atom in atoms} == symbols
+
+
+def test_crystals_of_molybdenum_go_where_they_say():
+    groups = {}
+    for frame in recipe("structures").frames_of("mo"):
+        groups.setdefault(frame.info["config_type"], []).append(frame)
+    volume = bulk("Mo", a=3.16).cell.volume
+    for frame in groups["bain"]:
+        assert frame.cell.volume / len(frame) == pytest.approx(volume)
+    assert any(frame.cell.lengths()[2] / frame.cell.lengths()[0] == pytest.approx(2**0.5) for frame in groups["bain"])
+    for frame in groups["phonon-h"] + groups["phonon-n"]:
+        assert np.linalg.norm(frame.get_distance(0, 1, mic=True)) < 2.74
 
 
 def test_graphene_and_water_begin_apart():
@@ -41,14 +55,29 @@ def test_graphene_and_water_begin_apart():
     starts = [water.start(index, np.random.default_rng(index)) for index in range(20)]
     found = Counter("".join(sorted(set(atoms.symbols))) for atoms in starts)
     assert found == {"CHO": 14, "HO": 4, "C": 2}
-    for atoms in starts:
+    for index, atoms in enumerate(starts):
+        kind = water.KINDS[index % len(water.KINDS)]
         assert shortest(atoms) > 0.9
-        carbon = atoms[[atom.index for atom in atoms if atom.symbol == "C"]]
-        oxygen = [atom for atom in atoms if atom.symbol == "O"]
-        if len(carbon):
-            assert len(carbon) == 16
-            assert shortest(carbon) == pytest.approx(water.LATTICE_CONSTANT / 3**0.5, rel=0.025)
-        if len(carbon) and oxygen:
-            assert min(atom.z for atom in oxygen) - carbon.positions[:, 2].max() > 2.8
-            top = max(atoms.positions[:, 2])
-            assert carbon.positions[:, 2].min() + atoms.cell[2, 2] - top > 5.0
+        height = {symbol: atoms.positions[atoms.symbols == symbol, 2] for symbol in "CO"}
+        if kind == water.SHEET:
+            assert shortest(atoms) == pytest.approx(water.LATTICE_CONSTANT / 3**0.5, rel=0.02)
+        if kind in {water.FILM, water.CONFINED}:
+            assert len(height["C"]) == 16
+            assert height["O"].min() - height["C"].max() > 2.6
+            above = height["C"].min() + atoms.cell[2, 2] - height["O"].max()
+            assert bool(above > 9) == (kind == water.FILM)
+            assert above > 2.6
+        if kind == water.BOX:
+            density = len(height["O"]) * 18.015 / 0.60221 / atoms.cell.volume
+            assert 0.85 < density < 1.15, "g/cm^3"
+
+
+def test_a_broken_molecule_is_refused():
+    water = recipe("graphene_water")
+    atoms = water.start(0, np.random.default_rng(0))
+    water.refuse_broken(atoms, 0)
+    hydrogen = next(atom for atom in atoms if atom.symbol == "H")
+    bond = hydrogen.position - atoms.positions[hydrogen.index - 1]
+    hydrogen.position += bond
+    with pytest.raises(RuntimeError, match="structure 0 exploded, or a molecule came apart"):
+        water.refuse_broken(atoms, 0)
