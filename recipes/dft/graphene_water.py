@@ -106,7 +106,7 @@ def sampled(index: int, model: str) -> Atoms:
     atoms = start(index, generator)
     temperature = TEMPERATURES[(index // len(KINDS)) % len(TEMPERATURES)]
     atoms.set_masses([3.0 if symbol == "H" else None for symbol in atoms.symbols])
-    atoms.calc = get_calculator(model, dispersion=True)
+    atoms.calc = get_calculator(model, dispersion="pbe")
     FIRE(atoms, logfile=None).run(fmax=0.3, steps=100)
     thermalize_momenta(atoms, temperature, rng=generator)
     LangevinBAOAB(atoms, 1.0 * units.fs, temperature_K=temperature, T_tau=50 * units.fs, rng=generator).run(STEPS)

@@ -1,6 +1,6 @@
 """Structures of the small DFT sets: python structures.py SET OUT.xyz, SET being a key of SETS.
 
-Small cells along paths whose energies people compare (volume, Bain path, shear, frozen phonons), and cells with random
+Small cells along paths whose energies people compare (volume, shear), and cells with random
 strains and displacements, all seeded; isolated atoms in boxes of three different edges, so that no symmetry hides the
 ground state of an open shell.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SEED = 2026
-MAGNETIC_MOMENTS = {"Mo": 6.0, "Si": 2.0, "H": 1.0, "C": 2.0, "Li": 1.0, "Cl": 1.0, "Mg": 0.0, "O": 2.0}
+MAGNETIC_MOMENTS = {"Si": 2.0, "H": 1.0, "C": 2.0, "Li": 1.0, "Cl": 1.0, "Mg": 0.0, "O": 2.0}
 """Of the ground states of the atoms."""
 
 
@@ -33,12 +33,6 @@ def sheared(atoms: Atoms, shears: Sequence[float]) -> Iterator[Atoms]:
     """Yield the crystal after volume-conserving shears of (001) along [100]."""
     for shear in shears:
         yield deformed(atoms, np.array([[1, 0, shear], [0, 1, 0], [0, 0, 1]]))
-
-
-def stretched(atoms: Atoms, ratios: Sequence[float]) -> Iterator[Atoms]:
-    """Yield the crystal after volume-conserving stretches along z, by the ratio of axes they end at."""
-    for ratio in ratios:
-        yield deformed(atoms, np.diag([ratio ** (-1 / 3), ratio ** (-1 / 3), ratio ** (2 / 3)]))
 
 
 def displaced(atoms: Atoms, number: int, sigma: float, strain: float) -> Iterator[Atoms]:
@@ -58,39 +52,11 @@ def deformed(atoms: Atoms, gradient: np.ndarray) -> Atoms:
     return frame
 
 
-def frozen(atoms: Atoms, directions: Sequence[Sequence[float]], amplitude: float) -> Iterator[Atoms]:
-    """Yield a cell of two atoms with these moved against each other, by ``amplitude`` [Angstrom] each.
-
-    The phonon is that of the boundary of the zone along which the cell is doubled.
-    """
-    for direction in directions:
-        step = amplitude * np.asarray(direction) / np.linalg.norm(direction)
-        frame = atoms.copy()
-        frame.positions += [-step, step]
-        yield frame
-
-
 def isolated(symbol: str) -> Atoms:
     """Return one atom in a box."""
     atom = Atoms(symbol, cell=[9.0, 9.3, 9.6], pbc=True, magmoms=[MAGNETIC_MOMENTS[symbol]])
     atom.center()
     return atom
-
-
-def molybdenum() -> dict[str, Iterator[Atoms]]:
-    """Return groups of frames of bcc Mo and what becomes of it along the Bain path, where c/a of sqrt(2) is fcc."""
-    primitive = bulk("Mo", "bcc", a=3.16)
-    cubic = bulk("Mo", "bcc", a=3.16, cubic=True)
-    doubled = primitive.repeat((2, 1, 1))
-    return {
-        "energy-volume": scaled(primitive, (0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.2)),
-        "bain": stretched(cubic, (0.85, 0.93, 1.08, 1.2, 2**0.5, 1.6)),
-        "shear": sheared(primitive, (0.05, 0.1, 0.2)),
-        "phonon-h": frozen(cubic, [(0, 0, 1)], 0.03),
-        "phonon-n": frozen(doubled, [doubled.cell.reciprocal()[0], (0, 1, -1), (1, 0, 0)], 0.03),
-        "displaced-2": displaced(cubic, 6, 0.12, 0.04),
-        "displaced-4": displaced(primitive.repeat((2, 2, 1)), 3, 0.12, 0.04),
-    }
 
 
 def silicon() -> dict[str, Iterator[Atoms]]:
@@ -127,8 +93,6 @@ def rock_salt(first: str, second: str, a: float) -> dict[str, Iterator[Atoms]]:
 
 
 SETS: dict[str, Callable[[], dict[str, Iterator[Atoms]]]] = {
-    "mo": molybdenum,
-    "mo-atoms": lambda: {"isolated-atom": iter([isolated("Mo")])},
     "si": silicon,
     "si-atoms": lambda: {"isolated-atom": iter([isolated("Si")])},
     "licl": lambda: rock_salt("Li", "Cl", 5.15),
