@@ -140,7 +140,9 @@ def parse_variation(text: str) -> tuple[str, list[Any]]:
 
 
 def _convergence_table(key: str, finest: Any, found: list[Convergence]) -> Table:  # noqa: ANN401 - any TOML value
-    title = escape(f"differences from {key} = {finest} (root mean squares; of energies relative to their mean)")
+    title = escape(
+        f"differences from {key} = {finest} (root mean squares; of energies but for a zero of every element)"
+    )
     table = Table(escape(key), "E [meV/atom]", "F [meV/Å]", "S [GPa]", "time per frame [s]", title=title)
     for one in found:
         stress = "–" if one.stress_gpa is None else f"{one.stress_gpa:.3f}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from ase.io import read
 
+from mace_ft_bench.datasets.composition import composition_shares, fit_element_zeros
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
 from mace_ft_bench.errors import CardError, DataError
 from mace_ft_bench.labelling.run import label
@@ -30,8 +31,8 @@ class Convergence:
 
     value: Any
     energy_mev_per_atom: float
-    """Root mean square of the difference of energies, after its mean over the frames is taken out; with one frame the
-    difference itself."""
+    """Root mean square of the difference of energies, but for a zero of every element, which E0s absorb; with no more
+    frames than these determine, but for its mean, and with one frame the difference itself."""
     force_mev_per_a: float
     """Root mean square over all components."""
     stress_gpa: float | None
@@ -97,8 +98,7 @@ def converge(  # noqa: PLR0913 - what, how, where to, and how it is shown
 def _compare(value: Any, frames: list[Atoms], finest: list[Atoms]) -> Convergence:  # noqa: ANN401 - any TOML value
     pairs = list(zip(frames, finest, strict=True))
     energies = np.array([(one.info[ENERGY] - best.info[ENERGY]) / len(best) for one, best in pairs])
-    if len(energies) > 1:
-        energies -= energies.mean()
+    energies -= _explained([list(best.symbols) for _, best in pairs], energies)
     forces = np.concatenate([(one.arrays[FORCES] - best.arrays[FORCES]).ravel() for one, best in pairs])
     stresses = [one.info[STRESS] - best.info[STRESS] for one, best in pairs if STRESS in one.info]
     return Convergence(
@@ -108,6 +108,15 @@ def _compare(value: Any, frames: list[Atoms], finest: list[Atoms]) -> Convergenc
         stress_gpa=EV_PER_A3_IN_GPA * _rms(np.concatenate(stresses)) if stresses else None,
         seconds_per_frame=float(np.mean([one.info["label_seconds"] for one in frames])),
     )
+
+
+def _explained(structures: list[list[str]], energies: np.ndarray) -> np.ndarray | float:
+    """Return what a zero of every element, or else one of all, makes of differences of energies per atom."""
+    shares, _ = composition_shares(structures)
+    zeros, rank = fit_element_zeros(shares, energies)
+    if len(energies) > rank:
+        return np.asarray(shares @ zeros)
+    return float(energies.mean()) if len(energies) > 1 else 0.0
 
 
 def _rms(values: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_ft_bench.datasets.composition import fit_element_zeros
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, STRESS
 from mace_ft_bench.errors import DataError, StructureError
 
@@ -129,5 +130,5 @@ def _rmse(difference: np.ndarray) -> float:
 def _per_element(frames: Sequence[Compared]) -> dict[str, float]:
     symbols = sorted({symbol for frame in frames for symbol in frame.shares})
     shares = np.array([[frame.shares.get(symbol, 0.0) for symbol in symbols] for frame in frames])
-    fitted = np.linalg.lstsq(shares, np.array([frame.energy_ev_per_atom for frame in frames]), rcond=1e-8)[0]
+    fitted, _ = fit_element_zeros(shares, np.array([frame.energy_ev_per_atom for frame in frames]))
     return dict(zip(symbols, fitted.tolist(), strict=True))

@@ -17,6 +17,7 @@ import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from mace_ft_bench.datasets.composition import composition_shares, fit_element_zeros
 from mace_ft_bench.errors import DataError
 from mace_ft_bench.properties.base import Evaluation, Property, evaluate
 from mace_ft_bench.properties.checks import require, require_finite
@@ -166,11 +167,10 @@ def _aligned_by_type(compared: list[_Compared]) -> list[_Compared]:
 
 def _aligned_by_element(compared: list[_Compared]) -> list[_Compared]:
     """Return the frames with energies relative to a fit to their composition, of the labels and of the model alike."""
-    elements = sorted({symbol for item in compared for symbol in item.symbols})
-    shares = np.array([[item.symbols.count(symbol) / item.atoms for symbol in elements] for item in compared])
+    shares, _ = composition_shares([item.symbols for item in compared])
     labelled = [index for index, item in enumerate(compared) if item.energy is not None]
     energies = np.array([compared[index].energy for index in labelled])
-    zeros, _, rank, _ = np.linalg.lstsq(shares[labelled], energies, rcond=None)
+    zeros, rank = fit_element_zeros(shares[labelled], energies)
     if len(labelled) <= rank:
         raise DataError(
             f"{len(labelled)} energies say nothing beside the zeros of {rank} elements.",

@@ -250,6 +250,14 @@ def test_convergence_compares_with_the_last_value(tmp_path):
     assert coarse.energy_mev_per_atom == pytest.approx(1000 * np.std(energies))
     assert coarse.force_mev_per_a == pytest.approx(1000 * np.sqrt(np.mean(np.square(forces))))
     assert coarse.force_mev_per_a > 0.1
+    gold = [frame.copy() for frame in frames]
+    for frame in gold:
+        frame.numbers[:] = 79
+        frame.set_cell(frame.cell * 1.13, scale_atoms=True)
+    (both,) = converge([*frames, *gold], settings, "asap_cutoff", [True, False], tmp_path / "both")
+    (alone,) = converge(gold, settings, "asap_cutoff", [True, False], tmp_path / "gold")
+    of_each = np.sqrt((coarse.energy_mev_per_atom**2 + alone.energy_mev_per_atom**2) / 2)
+    assert both.energy_mev_per_atom == pytest.approx(of_each)  # though the zeros of the two metals differ
     with pytest.raises(CardError, match="two or more"):
         converge(frames, settings, "asap_cutoff", [True], tmp_path)
     frames[0].numbers[0] = 42

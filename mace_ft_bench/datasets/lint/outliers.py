@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_ft_bench.datasets.composition import composition_shares, fit_element_zeros
 from mace_ft_bench.datasets.frames import ENERGY, FORCES
 from mace_ft_bench.datasets.lint.finding import Finding, Frames
 from mace_ft_bench.datasets.lint.sources import group_of
@@ -35,7 +36,7 @@ _FORCE_HUGE = 50.0
 
 def compositions(frames: Frames) -> list[Finding]:
     """Say where compositions leave energies of isolated atoms undetermined."""
-    shares, elements = _shares(list(frames.values()))
+    shares, elements = composition_shares([list(frame.symbols) for frame in frames.values()])
     rank = int(np.linalg.matrix_rank(shares, tol=1e-6)) if len(shares) else 0
     if rank >= len(elements):
         return []
@@ -114,10 +115,10 @@ def energy_residuals(frames: Frames) -> dict[int, float]:
     used = [index for index, frame in frames.items() if ENERGY in frame.info and len(frame) > 1]
     if not used:
         return {}
-    shares, _ = _shares([frames[index] for index in used])
+    shares, _ = composition_shares([list(frames[index].symbols) for index in used])
     energies = np.array([frames[index].info[ENERGY] / len(frames[index]) for index in used])
-    fit = np.linalg.lstsq(shares, energies, rcond=1e-8)[0]
-    return dict(zip(used, (energies - shares @ fit).tolist(), strict=True))
+    zeros, _ = fit_element_zeros(shares, energies)
+    return dict(zip(used, (energies - shares @ zeros).tolist(), strict=True))
 
 
 def _named(rows: Sequence[tuple[float, int]], check: str, text: str) -> list[Finding]:
@@ -140,9 +141,3 @@ def _spread(values: np.ndarray) -> float:
     low, high = np.percentile(values, [25, 75])
     bottom, top = np.percentile(values, [10, 90])
     return float(max((high - low) / 1.349, (top - bottom) / 2.563))
-
-
-def _shares(frames: Sequence[object]) -> tuple[np.ndarray, list[str]]:
-    elements = sorted({str(symbol) for frame in frames for symbol in set(frame.symbols)})  # type: ignore[attr-defined]
-    counts = [[frame.symbols.count(symbol) / len(frame) for symbol in elements] for frame in frames]  # type: ignore[attr-defined, arg-type]
-    return np.array(counts, dtype=float).reshape(len(frames), len(elements)), elements
