@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from ase.io import read
 
-from mace_ft_bench.datasets.composition import composition_shares, fit_element_zeros
+from mace_ft_bench.composition import composition_shares, fit_element_zeros
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
 from mace_ft_bench.errors import CardError, DataError
 from mace_ft_bench.labelling.run import label

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_ft_bench.datasets.composition import fit_element_zeros
+from mace_ft_bench.composition import fit_element_zeros
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, STRESS
 from mace_ft_bench.errors import DataError, StructureError
 

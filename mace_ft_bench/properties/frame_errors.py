@@ -17,7 +17,7 @@ import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from mace_ft_bench.datasets.composition import composition_shares, fit_element_zeros
+from mace_ft_bench.composition import composition_shares, fit_element_zeros
 from mace_ft_bench.errors import DataError
 from mace_ft_bench.properties.base import Evaluation, Property, evaluate
 from mace_ft_bench.properties.checks import require, require_finite

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_ft_bench.datasets.composition import composition_shares, fit_element_zeros
+from mace_ft_bench.composition import composition_shares, fit_element_zeros
 from mace_ft_bench.datasets.frames import ENERGY, FORCES
 from mace_ft_bench.datasets.lint.finding import Finding, Frames
 from mace_ft_bench.datasets.lint.sources import group_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mace_ft_bench.datasets.composition import composition_shares, fit_element_zeros
+from mace_ft_bench.composition import composition_shares, fit_element_zeros
 
 
 def test_shares_add_up_to_one_in_the_order_of_the_elements():
