@@ -15,6 +15,7 @@ from mace_ft_bench.results.store import RecordStore
 HERE = Path(__file__).resolve().parent
 CASES = (
     "au2-mgo/wetting-undoped",
+    "graphene-water/nvt-128",
     "lgps/diatomics",
     "licl-gaf3/forces",
     "molybdenum/gsfe-110-relaxed",
