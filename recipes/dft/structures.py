@@ -1,8 +1,8 @@
 """Structures of the small DFT sets: python structures.py SET OUT.xyz, SET being a key of SETS.
 
-Small cells along paths whose energies people compare (volume, shear), and cells with random
-strains and displacements, all seeded; isolated atoms in boxes of three different edges, so that no symmetry hides the
-ground state of an open shell.
+Small cells along paths whose energies people compare (volume, shear), and cells with random strains and displacements,
+all seeded; isolated atoms in boxes of three different edges, so that no symmetry hides the ground state of an open
+shell.
 """
 
 from __future__ import annotations
