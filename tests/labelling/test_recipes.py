@@ -7,12 +7,20 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from ase.neighborlist import neighbor_list
 
 from mace_ft_bench.paths import PACKAGE
 
+RECIPES = PACKAGE.parent / "recipes" / "dft"
+
+
+@pytest.fixture(autouse=True)
+def recipes_import_each_other(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+
 
 def recipe(name):
-    spec = importlib.util.spec_from_file_location(name, PACKAGE.parent / "recipes" / "dft" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -66,5 +74,51 @@ def test_a_broken_molecule_is_refused():
     hydrogen = next(atom for atom in atoms if atom.symbol == "H")
     bond = hydrogen.position - atoms.positions[hydrogen.index - 1]
     hydrogen.position += bond
-    with pytest.raises(RuntimeError, match="structure 0 exploded, or a molecule came apart"):
+    with pytest.raises(RuntimeError, match="A molecule of structure 0 came apart"):
         water.refuse_broken(atoms, 0)
+
+
+def neighbours(atoms, index, symbol, within):
+    """Count with images: a cell may be narrower than two distances."""
+    centre, other = neighbor_list("ij", atoms, within)
+    return int((atoms.symbols[other[centre == index]] == symbol).sum())
+
+
+def test_gold_stands_or_lies_on_magnesia():
+    gold = recipe("au2_mgo")
+    for index in range(8):
+        atoms = gold.start(index, np.random.default_rng(index))
+        geometry, doping = gold.KINDS[index % 4]
+        aluminium = 2 if doping == "doped" else 0
+        assert Counter(atoms.symbols) == {"Mg": 10 - aluminium, "O": 10, "Au": 2} | ({"Al": 2} if aluminium else {})
+        assert sum(atoms.numbers) % 2 == 0, "closed shells"
+        assert shortest(atoms) > 1.9
+        heights = atoms.positions[atoms.symbols == "Au", 2]
+        assert np.ptp(heights) == pytest.approx(gold.BOND if geometry == gold.UPRIGHT else 0.0)
+        surface = atoms.positions[atoms.symbols == "O", 2].max()
+        assert heights.min() - surface == pytest.approx(gold.ABOVE)
+        assert atoms.positions[atoms.symbols == "Al", 2].max(initial=0.0) < surface - 1
+        for oxygen in np.flatnonzero(atoms.symbols == "O"):
+            metals = sum(neighbours(atoms, oxygen, symbol, 2.3) for symbol in ("Mg", "Al"))
+            assert metals == 5, "four in its layer, one in the other"
+
+
+def test_five_cells_of_salt_meet_three_of_fluoride():
+    seam = recipe("licl_gaf3")
+    for index in range(8):
+        atoms = seam.start(index, np.random.default_rng(index))
+        assert Counter(atoms.symbols) == {"Ga": 6, "F": 18, "Li": 10, "Cl": 10}
+        assert shortest(atoms) > 1.75
+        for lithium in np.flatnonzero(atoms.symbols == "Li"):
+            assert neighbours(atoms, lithium, "Cl", 3.0) >= 5, "four in its layer, one in the other"
+        coordination = [neighbours(atoms, gallium, "F", 2.1) for gallium in np.flatnonzero(atoms.symbols == "Ga")]
+        assert (sum(coordination) == 27) == (seam.KINDS[index % 2] == seam.POLAR), coordination
+
+
+def test_the_misfit_of_the_seam_is_what_the_recipe_says():
+    seam = recipe("licl_gaf3")
+    edge = seam.LICL_A / 2**0.5
+    chloride = np.array(seam.LICL_CELLS)[:2, :2] * edge
+    fluoride = seam.gallium_fluoride(seam.POLAR).cell.array[:2, :2]
+    principal = np.linalg.svd(np.linalg.solve(chloride, fluoride))[1] - 1
+    assert principal == pytest.approx(seam.MISFIT, abs=5e-4)
