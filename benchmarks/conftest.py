@@ -13,7 +13,9 @@ import pytest
 from mace_ft_bench.leaderboard.baseline import read_baseline
 from mace_ft_bench.results import runner
 from mace_ft_bench.results.case import MODES, select_cases
+from mace_ft_bench.results.model_spec import model_spec
 from mace_ft_bench.results.store import RecordStore
+from mace_ft_bench.results.tasks import RunOptions, Task, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise over tasks (model and case) or over models."""
     named = metafunc.config.getoption("--models")
     if "model" in metafunc.fixturenames:
-        models = [runner.model_spec(name) for name in _split(named or TIMED)]
+        models = [model_spec(name) for name in _split(named or TIMED)]
         metafunc.parametrize("model", models, ids=[model.name for model in models])
     if "task" in metafunc.fixturenames:
         names = _split(named) if named else sorted(path.stem for path in BASELINES.glob("*.toml"))
@@ -52,11 +54,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("task", tasks, ids=[f"{task.model.name}-{task.case.id}" for task in tasks])
 
 
-def _tasks(model: str, config: pytest.Config) -> list[runner.Task]:
+def _tasks(model: str, config: pytest.Config) -> list[Task]:
     patterns = config.getoption("--cases")
     chosen = _split(patterns) if patterns else list(read_baseline(BASELINES / f"{model}.toml").studies) or ["*"]
-    options = runner.RunOptions(device=config.getoption("--device"), mirror=config.getoption("--data"))
-    return runner.plan([runner.model_spec(model)], select_cases(chosen, mode=config.getoption("--mode")), options)
+    options = RunOptions(device=config.getoption("--device"), mirror=config.getoption("--data"))
+    return plan([model_spec(model)], select_cases(chosen, mode=config.getoption("--mode")), options)
 
 
 @pytest.fixture(scope="session")
@@ -66,12 +68,12 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def attempt(store: RecordStore) -> Callable[[runner.Task], Record]:
+def attempt(store: RecordStore) -> Callable[[Task], Record]:
     """Return a function that runs a task, once in a session."""
     calculators = runner.Calculators()
     made: dict[tuple[str, str], Record] = {}
 
-    def run(task: runner.Task) -> Record:
+    def run(task: Task) -> Record:
         name = (task.model.name, task.case.id)
         if name not in made:
             (made[name],) = runner.run([task], store, provide=calculators)

@@ -13,21 +13,22 @@ import pytest
 from mace_ft_bench import list_models
 from mace_ft_bench.leaderboard.baseline import entry_name, fallen_behind, read_baseline
 from mace_ft_bench.leaderboard.gate import compare_models
-from mace_ft_bench.results import runner
+from mace_ft_bench.results.model_spec import model_spec
 from mace_ft_bench.results.record import NOT_COVERED
+from mace_ft_bench.results.tasks import Task, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mace_ft_bench.results.record import Record
 
-    Attempt = Callable[[runner.Task], Record]
+    Attempt = Callable[[Task], Record]
 
 BASELINES = Path(__file__).parent / "baselines"
 EMBEDDED = {card.name: card for card in list_models() if card.kind == "mace"}
 
 
-def test_case(task: runner.Task, attempt: Attempt, record_property: pytest.RecordProperty) -> None:
+def test_case(task: Task, attempt: Attempt, record_property: pytest.RecordProperty) -> None:
     """The case runs, and no scored error of an embedded model exceeds its baseline."""
     record = attempt(task)
     for name, error in record.errors.items():
@@ -43,7 +44,7 @@ def test_case(task: runner.Task, attempt: Attempt, record_property: pytest.Recor
     assert not behind, f"{behind}; docs/how-to/update-a-baseline.md"
 
 
-def test_gate(task: runner.Task, attempt: Attempt) -> None:
+def test_gate(task: Task, attempt: Attempt) -> None:
     """A fine-tuned embedded model is no worse than its parent on its own studies, but where its file says why."""
     card = EMBEDDED.get(task.model.name)
     baseline = read_baseline(BASELINES / f"{task.model.name}.toml")
@@ -51,7 +52,7 @@ def test_gate(task: runner.Task, attempt: Attempt) -> None:
         pytest.skip("there is no embedded parent, or no score")
     if task.case.material not in baseline.studies:
         pytest.skip(f"{task.case.material} is no study of {card.name}")
-    (other,) = runner.plan([runner.model_spec(card.parent)], [task.case], task.options)
+    (other,) = plan([model_spec(card.parent)], [task.case], task.options)
     records = {(item.model.name, task.case.id): attempt(item) for item in (task, other)}
     (found,) = compare_models([task.case], records, model=card.name, parent=card.parent)
     if found.outcome == "not compared":

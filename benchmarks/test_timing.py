@@ -13,11 +13,13 @@ from ase.calculators.emt import EMT
 
 from mace_ft_bench import get_calculator
 from mace_ft_bench.properties.base import get_property
-from mace_ft_bench.results.runner import ModelSpec, dtype_of
+from mace_ft_bench.results.tasks import dtype_of
 from mace_ft_bench.timing.steps import displaced_step
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
+
+    from mace_ft_bench.results.model_spec import ModelSpec
 
 REPEATS = (2, 4)
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from mace_ft_bench.errors import StoreError
 from mace_ft_bench.leaderboard.baseline import Baseline, Entry, entry_name, entry_of, read_baseline, to_toml
 from mace_ft_bench.properties.base import get_property
-from mace_ft_bench.results import runner
 from mace_ft_bench.results.case import MODES, load_cases, select_cases
+from mace_ft_bench.results.model_spec import model_spec
 from mace_ft_bench.results.store import RecordStore
+from mace_ft_bench.results.tasks import RunOptions, plan
 
 if TYPE_CHECKING:
     from mace_ft_bench.results.record import Record
@@ -61,7 +62,7 @@ def updated(
     if not baseline.studies:
         raise StoreError(f"{model} has no baseline yet.", fix="name the materials to hold with --studies.")
     cases = [case for case in select_cases(list(baseline.studies), mode=chosen.mode) if case.metrics]
-    tasks = runner.plan([runner.model_spec(model)], cases, runner.RunOptions(device=chosen.device))
+    tasks = plan([model_spec(model)], cases, RunOptions(device=chosen.device))
     found = [(task.case, latest.get((task.key, task.model.name, task.case.id))) for task in tasks]
     if missing := [case.id for case, record in found if record is None]:
         raise StoreError(

@@ -21,7 +21,14 @@ FORBIDDEN = {
     # properties build the structures of results.case, which holds the cards and imports neither ASE nor torch
     "properties": [
         *("calculators", "zoo", "finetune", "leaderboard", "datasets", "cli", "!mace", "!torch"),
-        *("results.record", "results.store", "results.runner", "results.machine"),
+        *(
+            "results.record",
+            "results.store",
+            "results.model_spec",
+            "results.tasks",
+            "results.runner",
+            "results.machine",
+        ),
     ],
     "datasets": ["calculators", "properties", "results", "leaderboard", "finetune", "cli", "!mace", "!torch"],
     "zoo": ["calculators", "properties", "results", "leaderboard", "finetune", "datasets", "timing", "cli"],

@@ -13,8 +13,10 @@ from mace_ft_bench.errors import MissingDataError
 from mace_ft_bench.properties import gsfe
 from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results.case import load_cases
-from mace_ft_bench.results.runner import RunOptions, model_spec, plan, run
+from mace_ft_bench.results.model_spec import model_spec
+from mace_ft_bench.results.runner import run
 from mace_ft_bench.results.store import RecordStore
+from mace_ft_bench.results.tasks import RunOptions, plan
 from mace_ft_bench.toml_schema import parse
 
 

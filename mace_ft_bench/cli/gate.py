@@ -44,7 +44,7 @@ def gate(
 ) -> None:
     """Run a model and its parent on the same cases; exits with 1 if the model fails or is worse on any of them."""
     from mace_ft_bench.leaderboard.gate import compare_models, passes  # noqa: PLC0415 - beside its use
-    from mace_ft_bench.results.runner import model_spec  # noqa: PLC0415 - imports torch
+    from mace_ft_bench.results.model_spec import model_spec  # noqa: PLC0415 - imports torch
 
     models = (model, parent or _parent_of(model))
     heads = dict(zip(models, (head, parent_head), strict=True))

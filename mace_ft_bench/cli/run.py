@@ -30,7 +30,7 @@ def run(
     fetch: Annotated[bool, typer.Option("--fetch", help="Download datasets that are missing.")] = False,
 ) -> None:
     """Run benchmark cases on models and write the leaderboard; exits with 1 if a case ended in an error."""
-    from mace_ft_bench.results import runner  # noqa: PLC0415 - imports ase.io
+    from mace_ft_bench.results.tasks import identity  # noqa: PLC0415 - imports ase.io
 
     names = split_names(models, "--models")
     suite = Suite(
@@ -45,7 +45,7 @@ def run(
         fetch=fetch,
     )
     done = run_suite(suite)
-    chosen = {task.model.name: runner.identity(task) for task in done.tasks}
+    chosen = {task.model.name: identity(task) for task in done.tasks}
     build_report(out, mode=suite.mode, chosen=chosen, only_if_changed=True)
     if done.failed:
         raise typer.Exit(_EXIT_FAILED)

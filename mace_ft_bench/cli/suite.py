@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from mace_ft_bench.results.case import Mode
     from mace_ft_bench.results.record import Record
-    from mace_ft_bench.results.runner import Calculators, Task
+    from mace_ft_bench.results.runner import Calculators
     from mace_ft_bench.results.store import RecordStore
+    from mace_ft_bench.results.tasks import Task
 
 _EXIT_INTERRUPTED = 130
 
@@ -83,13 +84,15 @@ def run_suite(suite: Suite, *, quiet: bool = False) -> Outcome:
     """
     from mace_ft_bench.results import runner, store  # noqa: PLC0415 - imports torch
     from mace_ft_bench.results.case import select_cases  # noqa: PLC0415 - beside its use
+    from mace_ft_bench.results.model_spec import model_spec  # noqa: PLC0415 - as above
+    from mace_ft_bench.results.tasks import RunOptions, pending, plan  # noqa: PLC0415 - as above
 
     screen = Console(quiet=True) if quiet else console()
     records = store.RecordStore(suite.out)
-    specs = [runner.model_spec(name, head=suite.heads.get(name), trust=suite.trust) for name in suite.models]
-    options = runner.RunOptions(device=suite.device, mirror=suite.mirror, download=suite.fetch)
-    tasks = runner.plan(specs, select_cases(list(suite.cases), mode=suite.mode), options)
-    todo = runner.pending(tasks, records)
+    specs = [model_spec(name, head=suite.heads.get(name), trust=suite.trust) for name in suite.models]
+    options = RunOptions(device=suite.device, mirror=suite.mirror, download=suite.fetch)
+    tasks = plan(specs, select_cases(list(suite.cases), mode=suite.mode), options)
+    todo = pending(tasks, records)
     calculators = runner.Calculators()
     for task in todo:
         calculators(task)  # what cannot be built ends the run here, before any work

@@ -54,7 +54,7 @@ def table(
     from mace_ft_bench.calculators.factory import DEVICES, DTYPES  # noqa: PLC0415 - as above
     from mace_ft_bench.leaderboard import timing_page  # noqa: PLC0415 - imports matplotlib
     from mace_ft_bench.results import timing_table  # noqa: PLC0415 - imports torch
-    from mace_ft_bench.results.runner import model_spec  # noqa: PLC0415 - as above
+    from mace_ft_bench.results.model_spec import model_spec  # noqa: PLC0415 - as above
     from mace_ft_bench.results.store import RecordStore  # noqa: PLC0415 - as above
     from mace_ft_bench.timing.dynamics import Protocol  # noqa: PLC0415 - as above
     from mace_ft_bench.timing.steps import Thermostat  # noqa: PLC0415 - as above

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.leaderboard import board as boards
 from mace_ft_bench.leaderboard.cost import cost_rows
+from mace_ft_bench.leaderboard.main_table import main_rows
 from mace_ft_bench.leaderboard.provenance import commands
 from mace_ft_bench.leaderboard.rows import COLUMNS
 
 if TYPE_CHECKING:
-    from mace_ft_bench.leaderboard.board import Board, MainRow
+    from mace_ft_bench.leaderboard.board import Board
+    from mace_ft_bench.leaderboard.main_table import MainRow
     from mace_ft_bench.results.case import Case
 
 FORMAT = 1
@@ -36,7 +38,7 @@ def to_json(board: Board) -> str:
         "format": FORMAT,
         "headline": boards.headline(board),
         "ranking": boards.ranking_note(board),
-        "models": [_model(board, row) for row in boards.main_rows(board)],
+        "models": [_model(board, row) for row in main_rows(board)],
         "studies": [
             {"model": model, **asdict(study.cell(model, board.records))}
             for study in board.studies

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.leaderboard import wording
-from mace_ft_bench.leaderboard.board import PROVENANCE, weights_name
 from mace_ft_bench.leaderboard.wording import NONE
 from mace_ft_bench.results.case import DatasetStructure
+from mace_ft_bench.results.record import NOT_COVERED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mace_ft_bench.leaderboard.board import Board
     from mace_ft_bench.results.case import Case
     from mace_ft_bench.results.record import Record
+
+PROVENANCE = ("head", "dtype", "device", "accelerator", "dispersion", "threads", "hardware")
+"""Fields of a record's provenance that the report shows."""
 
 ORIGIN = ("status", "started", "wall time", "weights", *PROVENANCE, "property version", "packages")
 """Columns of the origins of a case."""
@@ -137,3 +140,45 @@ def _command(case: Case, models: Sequence[str], head: str, device: str) -> str:
     words += ["--trust"] if any(model.endswith(".model") for model in models) else []
     words += ["--fetch"] if case.frames or isinstance(case.structure, DatasetStructure) else []
     return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class ProvenanceRow:
+    """What produced the records of a model; several settings are separated by commas."""
+
+    model: str
+    facts: Mapping[str, str]
+
+
+def provenance_rows(board: Board) -> list[ProvenanceRow]:
+    """Return the settings and hardware of each model's records, of those that computed something if there are any."""
+    return [ProvenanceRow(model, _facts(board, model)) for model in board.models]
+
+
+def _facts(board: Board, model: str) -> dict[str, str]:
+    records = [record for (name, _), record in board.records.items() if name == model]
+    computed = [record for record in records if record.status not in NOT_COVERED]
+    origins = [record.provenance for record in computed or records]
+    facts = {name: _distinct(getattr(origin, name) for origin in origins) for name in PROVENANCE}
+    return {"sha256": _distinct(weights_name(origin.model_sha256) for origin in origins), **facts}
+
+
+def weights_name(sha256: str) -> str:
+    """Return the checksum of weights, or what makes a model that a package ships; versions are told elsewhere."""
+    return sha256.partition("@")[0]
+
+
+def versions(board: Board) -> dict[str, str]:
+    """Return the versions of the packages that were used, by package."""
+    tables = [record.provenance.package_versions for record in board.records.values()]
+    names = sorted({name for table in tables for name in table})
+    return {name: _distinct(table.get(name, "") for table in tables) for name in names}
+
+
+def last_started(board: Board) -> str:
+    """Return the date of the youngest record, empty if none has one."""
+    return max((record.provenance.started for record in board.records.values()), default="")[:10]
+
+
+def _distinct(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values if value)) or NONE

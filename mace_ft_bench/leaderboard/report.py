@@ -15,9 +15,12 @@ from markupsafe import Markup
 
 from mace_ft_bench.leaderboard import board as boards
 from mace_ft_bench.leaderboard import provenance, wording
+from mace_ft_bench.leaderboard.case_section import case_section
 from mace_ft_bench.leaderboard.cost import cost_figures, cost_rows
 from mace_ft_bench.leaderboard.exports import to_csv, to_json
 from mace_ft_bench.leaderboard.figures import draw_figure
+from mace_ft_bench.leaderboard.main_table import main_rows
+from mace_ft_bench.leaderboard.provenance import PROVENANCE, last_started, provenance_rows
 from mace_ft_bench.leaderboard.svg import caption_of, model_styles
 from mace_ft_bench.leaderboard.table import to_markdown
 from mace_ft_bench.leaderboard.templating import template
@@ -98,7 +101,7 @@ def to_html(board: Board) -> str:
 def _section(board: Board, case: Case, styles: Styles) -> dict[str, Any]:
     figure = draw_figure(case, board.results(case), styles)
     return {
-        "values": boards.section(board, case),
+        "values": case_section(board, case),
         "figure": _markup(figure),
         "caption": caption_of(figure) if figure else "",
         "settings": provenance.settings_in_force(board, case),
@@ -115,7 +118,7 @@ def _context(board: Board) -> dict[str, Any]:
     script = resources.files(_TEMPLATES).joinpath("templates", "leaderboard.js").read_text(encoding="utf-8")
     return {
         "board": board,
-        "rows": boards.main_rows(board),
+        "rows": main_rows(board),
         "headline": boards.headline(board),
         "ranking_note": boards.ranking_note(board),
         "how": boards.HOW_SCORES_WORK,
@@ -124,11 +127,11 @@ def _context(board: Board) -> dict[str, Any]:
         "cost": cost_rows(board),
         "failures": board.attempts(FAILED),
         "missing": board.attempts(NOT_COVERED),
-        "provenance": boards.provenance_rows(board),
-        "provenance_fields": ("sha256", *boards.PROVENANCE),
+        "provenance": provenance_rows(board),
+        "provenance_fields": ("sha256", *PROVENANCE),
         "origin_fields": provenance.ORIGIN,
         "package_sets": provenance.package_sets(board),
-        "date": boards.last_started(board),
+        "date": last_started(board),
         "wording": wording,
         # Browsers run this script and no other, whatever a name or a message contains.
         "script": _markup(script),

@@ -7,8 +7,10 @@ from urllib.parse import quote
 
 from mace_ft_bench.leaderboard import board as boards
 from mace_ft_bench.leaderboard import wording
+from mace_ft_bench.leaderboard.case_section import case_section
 from mace_ft_bench.leaderboard.cost import cost_rows
-from mace_ft_bench.leaderboard.provenance import commands
+from mace_ft_bench.leaderboard.main_table import main_rows
+from mace_ft_bench.leaderboard.provenance import PROVENANCE, commands, provenance_rows, versions
 from mace_ft_bench.leaderboard.studies import rank_text
 from mace_ft_bench.leaderboard.wording import NONE
 from mace_ft_bench.results.record import FAILED, NOT_COVERED
@@ -16,7 +18,9 @@ from mace_ft_bench.results.record import FAILED, NOT_COVERED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mace_ft_bench.leaderboard.board import Attempts, Board, Cell, MainRow, Source, ValueRow
+    from mace_ft_bench.leaderboard.board import Attempts, Board
+    from mace_ft_bench.leaderboard.case_section import Cell, Column, Source, ValueRow
+    from mace_ft_bench.leaderboard.main_table import MainRow, ScoreCell
     from mace_ft_bench.results.case import Case
     from mace_ft_bench.results.record import Record
 
@@ -74,7 +78,7 @@ def escape(text: str) -> str:
 
 
 def _main_table(board: Board) -> str:
-    rows = boards.main_rows(board)
+    rows = main_rows(board)
     if not rows:
         return ""
     header = (*_MAIN, *(board.short(case) for case in board.scored_cases))
@@ -88,7 +92,7 @@ def _main_cells(row: MainRow) -> list[str]:
     return [row.rank, row.model, row.kind, *facts, *(_score_text(cell) for cell in row.cells)]
 
 
-def _score_text(cell: boards.ScoreCell) -> str:
+def _score_text(cell: ScoreCell) -> str:
     return f"0.000 ({cell.text})" if cell.failed else cell.text
 
 
@@ -119,7 +123,7 @@ def _results(board: Board) -> list[str]:
 
 
 def _section(board: Board, case: Case) -> list[str]:
-    section = boards.section(board, case)
+    section = case_section(board, case)
     header = ["", "kind", "level of theory", "score", *(_heading(column) for column in section.columns)]
     return [
         f"## {escape(case.title)}",
@@ -130,7 +134,7 @@ def _section(board: Board, case: Case) -> list[str]:
     ]
 
 
-def _heading(column: boards.Column) -> str:
+def _heading(column: Column) -> str:
     return f"{column.label} [{column.unit}]" if column.unit else column.label
 
 
@@ -169,9 +173,9 @@ def _stale(records: Sequence[Record]) -> list[str]:
 
 
 def _provenance(board: Board) -> list[str]:
-    rows = [(row.model, *row.facts.values()) for row in boards.provenance_rows(board)]
+    rows = [(row.model, *row.facts.values()) for row in provenance_rows(board)]
     if not rows:
         return []
-    table = markdown_table(("model", "sha256", *boards.PROVENANCE), rows)
-    used = ", ".join(f"{escape(name)} {escape(version)}" for name, version in boards.versions(board).items())
+    table = markdown_table(("model", "sha256", *PROVENANCE), rows)
+    used = ", ".join(f"{escape(name)} {escape(version)}" for name, version in versions(board).items())
     return ["## Provenance", table, f"Versions: {used}." if used else ""]

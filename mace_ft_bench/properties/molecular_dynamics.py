@@ -98,7 +98,7 @@ class Settings(StrictTable):
     seed: int = 0
     """Seed of the velocities and of the thermostat."""
     rdf: tuple[str, str] | None = None
-    """Elements of a radial distribution function."""
+    """Elements of a radial distribution function; with a profile, relative to an ideal gas of that profile."""
     rdf_reach: float = 8.0
     """Its largest distance [Angstrom]; half of the smallest height of the cell at most."""
     profile: ProfileSettings | None = None
@@ -312,14 +312,14 @@ def _structure(frames: list[Atoms], start: Atoms, settings: Settings) -> dict[st
     r = g = height = density = np.array([])
     rdf_peak = profile_peak = kept = None
     rdf_height = None
+    profile = settings.profile
+    plane: dict[str, Any] = {} if profile is None else {"above": profile.above, "axis": _AXES[profile.axis]}
     if settings.rdf is not None:
-        r, g = analysis.radial_distribution(frames, settings.rdf, reach=settings.rdf_reach)
+        r, g = analysis.radial_distribution(frames, settings.rdf, reach=settings.rdf_reach, **plane)
         if g.any():
             rdf_peak, rdf_height = analysis.first_peak(r, g)
-    if (profile := settings.profile) is not None:
-        height, density = analysis.density_profile(
-            frames, profile.species, above=profile.above, axis=_AXES[profile.axis]
-        )
+    if profile is not None:
+        height, density = analysis.density_profile(frames, profile.species, **plane)
         profile_peak = analysis.first_peak(height, density)[0] / 10
     if settings.bonds is not None:
         kept = analysis.bonds_kept(frames, settings.bonds.pair, length=settings.bonds.length, start=start)
@@ -387,7 +387,7 @@ def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:
 
 PROPERTY = Property(
     name="molecular_dynamics",
-    version=1,
+    version=2,
     settings=Settings,
     result=Result,
     compute=compute,

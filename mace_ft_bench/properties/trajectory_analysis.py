@@ -52,12 +52,20 @@ def block_error(values: np.ndarray) -> float:
     return max(errors)
 
 
-def radial_distribution(
-    frames: Sequence[Atoms], pair: tuple[str, str], *, reach: float, width: float = 0.05
+def radial_distribution(  # noqa: PLR0913 - of what, how far and fine, and relative to what
+    frames: Sequence[Atoms],
+    pair: tuple[str, str],
+    *,
+    reach: float,
+    width: float = 0.05,
+    above: str | None = None,
+    axis: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the radial distribution function g(r) of two species; it is 1 for an ideal gas.
 
     Distances are to the nearest image. Between n atoms of one species the limit at large distances is (n - 1) / n.
+    Of a film, name the plane it lies on: the ideal gas then has the density profile of the film, and what is vacuum in
+    the cell does not count.
 
     Parameters
     ----------
@@ -69,6 +77,8 @@ def radial_distribution(
         Largest distance [Angstrom]; cut to half of the smallest height of the cell.
     width
         Width of the bins [Angstrom].
+    above, axis
+        As in :func:`density_profile`; by default the ideal gas fills the cell.
 
     Returns
     -------
@@ -91,7 +101,27 @@ def radial_distribution(
         few = frame[np.isin(frame.symbols, pair)]  # the others would only cost time
         found, centres = get_rdf(few, reach, bins, distance_matrix=few.get_all_distances(mic=True), elements=pair)
         total += found
-    return centres, total / len(frames)
+    g = total / len(frames)
+    if above is not None:
+        crowding = _crowding(frames, pair, centres, above, axis)
+        g = np.divide(g, crowding, out=np.zeros(bins), where=crowding > 0)
+    return centres, g
+
+
+def _crowding(frames: Sequence[Atoms], pair: tuple[str, str], r: np.ndarray, above: str, axis: int) -> np.ndarray:
+    """Return how many more atoms an ideal gas of this profile has at distances r from another than one in all the cell.
+
+    A sphere's area between two heights is 2 pi r times their difference, so the gas has the neighbours 2 pi r dr times
+    the atoms per area less than r above or below.
+    """
+    require_species(frames[0], above)
+    height = _heights(frames[0])[axis]
+    first, second = (np.concatenate([_height_above(f, symbol, above, axis) for f in frames]) for symbol in pair)
+    images = np.sort(np.concatenate([second - 1, second, second + 1]))  # r is half of the height at most
+    near = [np.searchsorted(images, first + x) - np.searchsorted(images, first - x) for x in r / height]
+    evenly = 2 * r / height * len(second)
+    crowding: np.ndarray = np.mean(near, axis=1) / evenly
+    return crowding
 
 
 def first_peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

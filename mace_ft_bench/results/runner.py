@@ -1,58 +1,43 @@
-"""Run cases on models: tasks in, one record per attempted (model, case) out."""
+"""Attempt tasks: one record per (model, case), whatever happens."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.metadata import packages_distributions, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from mace_ft_bench import paths
-from mace_ft_bench.calculators.factory import get_calculator, is_path, resolve_device
-from mace_ft_bench.calculators.heads import choose_head
-from mace_ft_bench.calculators.threads import thread_count
-from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.datasets.card import find_dataset
-from mace_ft_bench.datasets.fetch import load_frames, locate
+from mace_ft_bench.calculators.factory import get_calculator
+from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.errors import (
-    MaceFtBenchError,
     MissingDataError,
     TooSlowError,
     UnconvergedError,
-    UnknownNameError,
     UnstableError,
     UnsupportedElementError,
 )
-from mace_ft_bench.properties.base import Property, get_property
+from mace_ft_bench.properties.base import get_property
 from mace_ft_bench.properties.frame_selection import only
 from mace_ft_bench.properties.structures import build
 from mace_ft_bench.results import machine
-from mace_ft_bench.results.case import Case, DatasetStructure, FileStructure, FramesInput
-from mace_ft_bench.results.record import RETRIED, Provenance, Record, Status
-from mace_ft_bench.results.selection import Identity
-from mace_ft_bench.toml_schema import parse
-from mace_ft_bench.zoo.environments import installation
-from mace_ft_bench.zoo.registry import find_model
+from mace_ft_bench.results.case import DatasetStructure
+from mace_ft_bench.results.record import Provenance, Record, Status
+from mace_ft_bench.results.tasks import ACCELERATE, dispersion_of, dtype_of, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
 
     from ase.calculators.calculator import Calculator
 
+    from mace_ft_bench.results.model_spec import ModelSpec
     from mace_ft_bench.results.store import RecordStore
-
-_ACCELERATE = "auto"
-"""How calculators choose their accelerator; whichever it is has reproduced the plain path, and the record names it."""
+    from mace_ft_bench.results.tasks import RunOptions, Task
 
 _log = logging.getLogger("mace_ft_bench")
 
@@ -64,140 +49,6 @@ _STATUS_OF: tuple[tuple[type[Exception], Status], ...] = (
     (MissingDataError, "missing_data"),
     (TooSlowError, "too_slow"),
 )
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model as the runner calls it."""
-
-    name: str
-    """Name in the tables."""
-    source: str
-    """Name or path for get_calculator."""
-    sha256: str
-    """Checksum of the weights, or the version of the package that ships them, or both."""
-    fixed_dtype: bool = False
-    """Whether the model has one dtype of its own."""
-    head: str | None = None
-    trust: bool = False
-    packages: tuple[tuple[str, str], ...] = ()
-    """Packages of an environment of its own, with their versions."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What holds for a whole run."""
-
-    device: str = "auto"
-    mirror: Path | None = None
-    download: bool = False
-    """Whether missing datasets may be downloaded."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One case on one model."""
-
-    model: ModelSpec
-    case: Case
-    options: RunOptions
-    key: str
-
-
-def model_spec(source: str, *, head: str | None = None, trust: bool = False) -> ModelSpec:
-    """Describe a model given by name or path, without loading it.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such model or file.
-    MissingWeightsError
-        If a foundation model has not been fetched.
-    ChecksumError
-        If weights differ from their card.
-    MissingDependencyError
-        If the environment of an isolated model has not been made.
-    """
-    if is_path(source):
-        path = Path(source)
-        if not path.is_file():
-            raise UnknownNameError(f"{path} does not exist.", fix="check the path; names are listed by `mfb models`.")
-        # The path is the name: a file called mo-ft.safetensors is not the embedded mo-ft.
-        return ModelSpec(path.as_posix(), source, sha256_of(path), head=_head_of_file(path, head), trust=trust)
-    card = find_model(source)
-    if card.kind == "isolated":
-        installed = installation(card)
-        chosen = choose_head(card.heads, head, model=card.name)
-        packages = tuple(installed.pinned().items())
-        return ModelSpec(card.name, source, installed.identity(), fixed_dtype=True, head=chosen, packages=packages)
-    if card.kind == "factory":
-        chosen = choose_head(card.heads, head, model=card.name)
-        return ModelSpec(card.name, source, _shipped_version(card.factory), fixed_dtype=True, head=chosen)
-    weights = card.verified_path()  # before the head: the heads of a foundation model are known from its weights
-    return ModelSpec(card.name, source, sha256_of(weights), head=choose_head(card.heads, head, model=card.name))
-
-
-def _head_of_file(path: Path, head: str | None) -> str | None:
-    if path.suffix != ".safetensors":
-        return head
-    from mace_ft_bench.zoo.checkpoint import read_config  # noqa: PLC0415 - imports torch and mace
-
-    return choose_head(read_config(path)["heads"], head, model=path.as_posix())
-
-
-def _shipped_version(factory: str) -> str:
-    """Return the factory with the versions of the distribution that provides it and of the peers it may wrap."""
-    distributions = packages_distributions().get(factory.partition(".")[0].partition(":")[0], [])
-    versions = {name: version(name) for name in distributions} | machine.package_versions()
-    return f"{factory}@{json.dumps(versions, sort_keys=True)}"
-
-
-def plan(models: Iterable[ModelSpec], cases: Iterable[Case], options: RunOptions) -> list[Task]:
-    """Return the tasks of a run, model by model; settings of every case are checked here, before any work.
-
-    Raises
-    ------
-    CardError
-        If a case has settings its property does not take.
-    UnknownNameError
-        If a case names an unknown property, or two different models share a name.
-    """
-    chosen = list(cases)
-    options = replace(options, device=resolve_device(options.device))
-    if options.mirror is not None and not options.mirror.is_dir():
-        raise MissingDataError(f"The mirror folder {options.mirror} does not exist.", fix="correct --mirror.")
-    specs = list(dict.fromkeys(models))
-    _refuse_namesakes(specs)
-    for case in chosen:
-        _settings(case, get_property(case.property))
-    return [Task(model, case, options, _key(model, case, options)) for model in specs for case in chosen]
-
-
-def pending(tasks: Iterable[Task], store: RecordStore) -> list[Task]:
-    """Return the tasks without a final record; data that were missing and still are end a task, too."""
-    latest = {(record.key, record.model, record.case): record.status for record in store.all()}
-    return [task for task in tasks if _is_open(task, latest.get((task.key, task.model.name, task.case.id)))]
-
-
-def _is_open(task: Task, status: Status | None) -> bool:
-    if status == "missing_data":
-        return not _lacks_data(task)
-    return status is None or status in RETRIED
-
-
-def _lacks_data(task: Task) -> bool:
-    data, options = _dataset_of(task.case), task.options
-    if data is None or options.download:
-        return False
-    try:
-        locate(data.dataset, data.split, mirror=options.mirror)
-    except MaceFtBenchError as error:
-        return isinstance(error, MissingDataError)  # of a damaged file the attempt makes a record
-    return False
-
-
-def _dataset_of(case: Case) -> DatasetStructure | FramesInput | None:
-    return case.structure if isinstance(case.structure, DatasetStructure) else case.frames
 
 
 def run(  # noqa: PLR0913 - one per thing a caller may want to watch or replace
@@ -214,7 +65,7 @@ def run(  # noqa: PLR0913 - one per thing a caller may want to watch or replace
     Parameters
     ----------
     tasks
-        What to attempt; see :func:`pending`.
+        What to attempt; see :func:`mace_ft_bench.results.tasks.pending`.
     store
         Where records go.
     executor
@@ -252,7 +103,7 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
     try:
         target = _target(task)  # first: without data no calculator is needed
         calculator = (provide or _calculator)(task)
-        result = item.compute(target, calculator, _settings(task.case, item))
+        result = item.compute(target, calculator, settings_of(task.case))
         reference = task.case.scored_reference
         errors = item.compare(result, reference.values if reference else {})
         used = getattr(calculator, "accelerator", "") or Provenance.accelerator
@@ -263,30 +114,6 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
         _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
         record = replace(record, status=status_of(error), message=message_of(error), result=None, errors={})
     return replace(record, wall_s=round(time.perf_counter() - began, 3))
-
-
-def _refuse_namesakes(specs: list[ModelSpec]) -> None:
-    for spec in specs:
-        other = next((other for other in specs if other.name == spec.name and other.sha256 != spec.sha256), None)
-        if other is not None:
-            raise UnknownNameError(
-                f'Two models are called "{spec.name}": {spec.source} and {other.source}.',
-                fix="rename one of the files; tables show their names.",
-            )
-
-
-def dtype_of(model: ModelSpec, item: Property) -> str | None:
-    """Return the dtype of a case: float64, or float32 for timings and dynamics; None where the model has its own."""
-    if model.fixed_dtype:
-        return None
-    return "float32" if item.timing or item.single_precision else "float64"
-
-
-def dispersion_of(model: ModelSpec, case: Case) -> str:
-    """Return the functional of the D3 that a case adds to a model; empty if none, or if its labels hold dispersion."""
-    if not case.dispersion or is_path(model.source):
-        return case.dispersion
-    return case.dispersion if find_model(model.source).dispersion in {"none", "unknown"} else ""
 
 
 class Calculators:
@@ -331,7 +158,7 @@ def _calculator(task: Task) -> Calculator:
         device=task.options.device,
         dtype=dtype_of(task.model, get_property(task.case.property)),
         head=task.model.head,
-        accelerate=_ACCELERATE,
+        accelerate=ACCELERATE,
         dispersion=dispersion_of(task.model, task.case) or None,
         trust=task.model.trust,
     )
@@ -352,46 +179,6 @@ def _frame(wanted: DatasetStructure, options: RunOptions) -> Atoms:
     frames = load_frames(wanted.dataset, wanted.split, mirror=options.mirror, download=options.download)
     found = frames[0] if len(frames) == 1 and not wanted.config_type else only(frames, wanted.config_type)
     return Atoms(found.numbers, found.positions, cell=found.cell, pbc=found.pbc)
-
-
-def _settings(case: Case, item: Property) -> Any:  # noqa: ANN401 - the property's own dataclass
-    return parse(case.settings, item.settings, where=f"[settings] of {case.id}")
-
-
-def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
-    item = get_property(case.property)
-    content = {
-        "model": model.sha256,
-        "head": model.head,
-        "dtype": dtype_of(model, item),
-        "accelerator": _ACCELERATE,
-        "dispersion": dispersion_of(model, case) or Provenance.dispersion,
-        "case": case.content_hash(),
-        "settings": asdict(_settings(case, item)),  # with the defaults that the card leaves out
-        "input": _input_hash(case),
-        "version": item.version,
-        "device": options.device,
-        "machine": [machine.hardware(options.device), thread_count(), machine.package_versions()]
-        if item.timing
-        else None,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _input_hash(case: Case) -> list[Any]:
-    data = _dataset_of(case)
-    if data is not None:
-        files = find_dataset(data.dataset).files
-        return [[file.sha256, file.reader, file.options] for file in files if file.split == data.split]
-    if isinstance(case.structure, FileStructure):
-        path = paths.reference_data() / "structures" / case.structure.file
-        return [sha256_of(path) if path.is_file() else "missing"]  # building it says what is wrong
-    return []
-
-
-def identity(task: Task) -> Identity:
-    """Return what the name of the task's model stands for, as its record will say it."""
-    return Identity(task.model.sha256, task.model.head or "", task.options.device)
 
 
 def blank_record(task: Task) -> Record:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-    from mace_ft_bench.results.runner import ModelSpec
+    from mace_ft_bench.results.model_spec import ModelSpec
     from mace_ft_bench.results.store import RecordStore
 
 _PACKAGES = ("cuequivariance-torch", "cuequivariance-ops-torch-cu12", "torch-dftd")

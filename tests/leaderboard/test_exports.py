@@ -11,7 +11,8 @@ import re
 
 import pytest
 
-from mace_ft_bench.leaderboard.board import make_board, section
+from mace_ft_bench.leaderboard.board import make_board
+from mace_ft_bench.leaderboard.case_section import case_section
 from mace_ft_bench.leaderboard.exports import to_csv, to_json
 from mace_ft_bench.leaderboard.report import to_html
 from mace_ft_bench.leaderboard.rows import COLUMNS
@@ -107,7 +108,7 @@ def test_the_tables_of_cases_show_the_errors_of_the_rows(board):
     shown = {
         (row.name, row.kind, case.id, column.label): cell.error
         for case in board.cases
-        for values in [section(board, case)]
+        for values in [case_section(board, case)]
         for row in values.rows
         for column, cell in zip(values.columns, row.cells, strict=False)
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mace_ft_bench.errors import CardError
-from mace_ft_bench.leaderboard.board import main_rows, make_board, section
+from mace_ft_bench.leaderboard.board import make_board
+from mace_ft_bench.leaderboard.case_section import case_section
+from mace_ft_bench.leaderboard.main_table import main_rows
 from mace_ft_bench.leaderboard.published import determined_errors, published_errors, published_standings
 from mace_ft_bench.results.case import load_cases
 
@@ -78,7 +80,7 @@ def test_published_rows_are_never_ranked():
 def test_published_rows_alone_are_shown_without_rank():
     board = make_board([], [elastic_case()])
     assert {row.rank for row in main_rows(board)} == {"—"}
-    kinds = [row.kind for row in section(board, elastic_case()).rows]
+    kinds = [row.kind for row in case_section(board, elastic_case()).rows]
     assert kinds == ["DFT", "experiment", "published", "published"]
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from mace_ft_bench.leaderboard import report
-from mace_ft_bench.leaderboard.board import main_rows, make_board, provenance_rows, section
+from mace_ft_bench.leaderboard.board import make_board
+from mace_ft_bench.leaderboard.case_section import case_section
+from mace_ft_bench.leaderboard.main_table import main_rows
+from mace_ft_bench.leaderboard.provenance import provenance_rows
 from mace_ft_bench.leaderboard.report import to_html, write_report
 from mace_ft_bench.leaderboard.table import escape, markdown_table, to_markdown
 from mace_ft_bench.results.case import load_cases
@@ -159,18 +162,18 @@ def test_markdown_main_table(board):
 
 
 def test_values_stand_beside_their_errors(board):
-    rows = {(row.name, row.kind): row for row in section(board, elastic_case()).rows}
+    rows = {(row.name, row.kind): row for row in case_section(board, elastic_case()).rows}
     assert (rows["good", "measured"].cells[0].value, rows["good", "measured"].cells[0].error) == ("440", "+10.0 %")
     assert rows["EAM", "published"].cells[0].error == "+10.0 %"
     assert rows["EAM", "published"].theory == "MACE, PBE"
     assert rows["bad", "measured"].status == "unstable"
     assert rows["bad", "measured"].score == "0.000"
-    columns = [column.label for column in section(board, elastic_case()).columns]
+    columns = [column.label for column in case_section(board, elastic_case()).columns]
     assert columns == ["C11", "C12", "C44", "B", "ν", "Born stable"]
 
 
 def test_the_reference_of_a_curve_shows_its_barrier(board):
-    rows = {(row.name, row.kind): row for row in section(board, gsfe_case()).rows}
+    rows = {(row.name, row.kind): row for row in case_section(board, gsfe_case()).rows}
     assert rows["DFT", "DFT"].cells[0].value == "1.50"
     assert rows["MACE-MP-0b3", "published"].cells[0].error == "error 0.200"
     assert rows["good", "measured"].cells[1].value == "0.100"

@@ -39,6 +39,34 @@ def test_an_ideal_gas_has_no_structure(cell):
         assert abs(g[-1] - limit) < 0.1
 
 
+def film(generator, cell, thickness):
+    """Return an ideal gas over a share of the height of a cell, above a plane that lies across its boundary."""
+    atoms = gas(generator, "C4O60", cell)
+    heights = np.where(atoms.symbols == "C", 0.97, 1.07 + generator.uniform(0.0, thickness, len(atoms)))
+    atoms.set_scaled_positions(np.column_stack([atoms.get_scaled_positions()[:, :2], heights]))
+    return atoms
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_vacuum_above_a_film_does_not_count(cell):
+    generator = np.random.default_rng(1)
+    frames = [film(generator, CELLS[cell], 0.3) for _ in range(40)]
+    r, plain = analysis.radial_distribution(frames, ("O", "O"), reach=50.0, width=0.5)
+    _, g = analysis.radial_distribution(frames, ("O", "O"), reach=50.0, width=0.5, above="C")
+    near = r < 1.5
+    assert np.average(plain[near], weights=r[near] ** 2) > 2, "the film is denser than the cell"
+    assert g[2:] == pytest.approx(np.full(len(r) - 2, 59 / 60), abs=0.1)
+    assert np.average(g, weights=r**2) == pytest.approx(59 / 60, rel=0.02)
+
+
+def test_of_a_gas_without_surfaces_the_plane_changes_nothing():
+    generator = np.random.default_rng(2)
+    frames = [gas(generator, "C4O60", CELLS["cubic"]) for _ in range(40)]
+    _, plain = analysis.radial_distribution(frames, ("O", "O"), reach=50.0, width=0.5)
+    _, g = analysis.radial_distribution(frames, ("O", "O"), reach=50.0, width=0.5, above="C")
+    assert g == pytest.approx(plain, rel=0.03)
+
+
 def test_a_crystal_has_its_neighbours_at_their_distances():
     crystal = bulk("Cu", "fcc", a=3.6, cubic=True) * 4
     r, g = analysis.radial_distribution([crystal], ("Cu", "Cu"), reach=6.0, width=0.05)

@@ -31,10 +31,14 @@ from mace_ft_bench.errors import (
     UnsupportedElementError,
 )
 from mace_ft_bench.properties.base import get_property
+from mace_ft_bench.results import model_spec as model_specs
 from mace_ft_bench.results import runner
+from mace_ft_bench.results import tasks as task_module
 from mace_ft_bench.results.case import DatasetStructure, FileStructure
-from mace_ft_bench.results.runner import RunOptions, model_spec, pending, plan, run
+from mace_ft_bench.results.model_spec import model_spec
+from mace_ft_bench.results.runner import run
 from mace_ft_bench.results.store import RecordStore
+from mace_ft_bench.results.tasks import RunOptions, pending, plan
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.zoo import registry
 from mace_ft_bench.zoo.environments import install
@@ -79,7 +83,8 @@ def computing(monkeypatch):
             compare=lambda result, _reference: {"value": result.value},
             **changes,
         )
-        monkeypatch.setattr(runner, "get_property", lambda _name: item)
+        for module in (runner, task_module):
+            monkeypatch.setattr(module, "get_property", lambda _name: item)
 
     return replace_property
 
@@ -189,7 +194,7 @@ def test_a_rerun_computes_nothing_until_missing_data_are_there(emt, cases, store
     assert pending(again, store) == []
     downloading = plan([emt], cases.values(), replace(CPU, download=True))
     assert [task.case.id for task in pending(downloading, store)] == ["copper/frames"]
-    monkeypatch.setattr(runner, "locate", lambda *_, **__: [])
+    monkeypatch.setattr(task_module, "locate", lambda *_, **__: [])
     assert [task.case.id for task in pending(again, store)] == ["copper/frames"]
 
 
@@ -200,7 +205,7 @@ def test_damaged_data_are_left_to_the_attempt(emt, cases, store, monkeypatch):
     def damaged(*_, **__):
         raise DataError("m.", fix="f.")
 
-    monkeypatch.setattr(runner, "locate", damaged)
+    monkeypatch.setattr(task_module, "locate", damaged)
     assert pending(tasks, store) == tasks
 
 
@@ -278,7 +283,7 @@ def test_the_key_covers_everything_that_changes_a_result(emt, cases, monkeypatch
         key_of(replace(emt, fixed_dtype=False), case),
     ]
     version = get_property("relaxation").version
-    monkeypatch.setattr(runner, "resolve_device", lambda device: device)
+    monkeypatch.setattr(task_module, "resolve_device", lambda device: device)
     keys.append(key_of(emt, case, device="cuda"))
     computing(lambda: 0.0, version=version + 1)
     keys.append(key_of(emt, case))
@@ -313,7 +318,8 @@ def test_a_structure_of_a_dataset_is_one_frame_of_a_split(emt, cases, store, mon
     item = replace(
         get_property("eos"), compute=lambda atoms, *_: seen.append(atoms) or Number(0.0), compare=lambda *_: {}
     )
-    monkeypatch.setattr(runner, "get_property", lambda _name: item)
+    for module in (runner, task_module):
+        monkeypatch.setattr(module, "get_property", lambda _name: item)
     (record,) = run(plan([emt], [case], CPU), store)
     assert record.status == "ok", record.message
     assert (len(seen[0]), seen[0].info, seen[0].pbc.all()) == (1, {}, True)
@@ -333,7 +339,7 @@ def test_a_timing_depends_on_the_machine_and_a_property_does_not(emt, cases, mon
         computing(lambda: 0.0, timing=timing)
         before = keys()
         with monkeypatch.context() as context:
-            context.setattr(runner, "thread_count", lambda: 64)
+            context.setattr(task_module, "thread_count", lambda: 64)
             assert (keys() != before) is timing
 
 
@@ -343,6 +349,8 @@ def test_settings_are_checked_before_any_work(emt, cases, built):
         plan([emt], [cases["eos"], bad], CPU)
     with pytest.raises(UnknownNameError, match="elastic"):
         plan([emt], [replace(bad, property="elastik")], CPU)
+    with pytest.raises(UnknownNameError, match='functional "pbee".*did you mean "pbe"'):
+        plan([emt], [replace(cases["eos"], dispersion="pbee")], CPU)
     assert built == []
 
 
@@ -428,7 +436,7 @@ KILLED = """
 import os, signal, sys, types
 from pathlib import Path
 from ase.calculators.emt import EMT
-from mace_ft_bench.results import case, runner, store
+from mace_ft_bench.results import case, model_spec, runner, store, tasks
 from mace_ft_bench.zoo import card, registry
 module = types.ModuleType("fake_models")
 module.emt = lambda *_: EMT()
@@ -436,8 +444,9 @@ sys.modules["fake_models"] = module
 emt = card.ModelCard("emt", "factory", "", ("Cu",), "", "none", "", "", factory="fake_models:emt")
 registry._embedded = lambda: [emt]
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
-tasks = runner.plan([runner.model_spec("emt")], case.select_cases(["*"], root), runner.RunOptions(device="cpu"))
-runner.run(tasks, store.RecordStore(out), on_record=lambda record: os.kill(os.getpid(), signal.SIGKILL))
+specs = [model_spec.model_spec("emt")]
+planned = tasks.plan(specs, case.select_cases(["*"], root), tasks.RunOptions(device="cpu"))
+runner.run(planned, store.RecordStore(out), on_record=lambda record: os.kill(os.getpid(), signal.SIGKILL))
 """
 
 
@@ -481,6 +490,6 @@ def test_another_version_in_its_environment_is_another_attempt(monkeypatch, tmp_
     found = install(card, environment=Path(sys.prefix))
     (first,) = plan([model_spec("peer")], [cases["lattice"]], CPU)
     other = replace(found, packages=found.packages | {"ase": "99"})
-    monkeypatch.setattr(runner, "installation", lambda _card: other)
+    monkeypatch.setattr(model_specs, "installation", lambda _card: other)
     (second,) = plan([model_spec("peer")], [cases["lattice"]], CPU)
     assert first.key != second.key

@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 
 from mace_ft_bench.errors import AccelerationError, StoreError, StructureError, UnsupportedElementError
 from mace_ft_bench.results import machine, timing_table
-from mace_ft_bench.results.runner import ModelSpec
+from mace_ft_bench.results.model_spec import ModelSpec
 from mace_ft_bench.results.store import RecordStore
 from mace_ft_bench.results.timing_record import result_of, samples_of
 from mace_ft_bench.timing.dynamics import Configuration, Protocol, peak_memory_mb

@@ -24,7 +24,7 @@ from mace_ft_bench.errors import (
     UnknownNameError,
     UntrustedFileError,
 )
-from mace_ft_bench.results.runner import model_spec
+from mace_ft_bench.results.model_spec import model_spec
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 from mace_ft_bench.zoo import conversion, registry
 from mace_ft_bench.zoo.card import ModelCard
