@@ -90,7 +90,7 @@ def _is_open(task: Task, status: Status | None) -> bool:
 
 
 def _lacks_data(task: Task) -> bool:
-    data, options = dataset_of(task.case), task.options
+    data, options = _dataset_of(task.case), task.options
     if data is None or options.download:
         return False
     try:
@@ -100,8 +100,7 @@ def _lacks_data(task: Task) -> bool:
     return False
 
 
-def dataset_of(case: Case) -> DatasetStructure | FramesInput | None:
-    """Return what a case takes from a dataset, if anything."""
+def _dataset_of(case: Case) -> DatasetStructure | FramesInput | None:
     return case.structure if isinstance(case.structure, DatasetStructure) else case.frames
 
 
@@ -156,7 +155,7 @@ def _key(model: ModelSpec, case: Case, options: RunOptions) -> str:
 
 
 def _input_hash(case: Case) -> list[Any]:
-    data = dataset_of(case)
+    data = _dataset_of(case)
     if data is not None:
         files = find_dataset(data.dataset).files
         return [[file.sha256, file.reader, file.options] for file in files if file.split == data.split]
