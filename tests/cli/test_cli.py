@@ -27,6 +27,7 @@ from mace_ft_bench.errors import (
     UntrustedFileError,
 )
 from mace_ft_bench.leaderboard import report as report_module
+from mace_ft_bench.properties.base import get_property
 from mace_ft_bench.results import runner
 from mace_ft_bench.results.case import load_cases
 from mace_ft_bench.results.record import Provenance, Record
@@ -256,7 +257,7 @@ def test_the_mode_is_one_of_three_and_reaches_the_report(tmp_path):
 
 def test_a_report_is_of_one_mode(tmp_path):
     store = RecordStore(tmp_path / "out")
-    current = Provenance(property_version=1)
+    current = Provenance(property_version=get_property("molecular_dynamics").version)
     old = Record("k", "emt", "lgps/diffusion-1000K", "molecular_dynamics", "h", "error", provenance=current)
     store.append(replace(old, mode="quick"))
     assert "records of mode full" in refusal("report", "out", "--mode", "full").message
