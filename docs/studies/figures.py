@@ -30,7 +30,7 @@ CASES = (
 """One figure a page at most."""
 DISPERSION = {"with D3": "graphene-water/nvt-128", "without D3": "graphene-water/nvt-128-without-d3"}
 """Cases that stand in one figure, of one model."""
-OF = "graphene-water-ft"
+DISPERSION_MODEL = "graphene-water-ft"
 STYLE = "<style>svg{color:#222;font-family:sans-serif}@media(prefers-color-scheme:dark){svg{color:#ddd}}</style>"
 """What the leaderboard gives its figures, for a picture that stands alone."""
 
@@ -43,7 +43,7 @@ def draw(results: Path) -> list[Path]:
     for case in select_cases(CASES, mode="standard"):
         written += _write(draw_figure(case, _results(records, case)), case.id.replace("/", "-"))
     cases = {label: select_cases([name], mode="standard")[0] for label, name in DISPERSION.items()}
-    found = {label: _results(records, case).get(OF) for label, case in cases.items()}
+    found = {label: _results(records, case).get(DISPERSION_MODEL) for label, case in cases.items()}
     both = {label: result for label, result in found.items() if result is not None}
     if len(both) == len(cases):
         written += _write(draw_figure(next(iter(cases.values())), both), "graphene-water-dispersion")

@@ -10,13 +10,10 @@ and the model alone, so that more can be added at the end.
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
-from ase.io import write
-from trajectory import end_of_trajectory
+from trajectory import end_of_trajectory, write_sampled
 
 SEED = 2026
 FILM, CONFINED, BOX, SHEET = "interface", "confined", "water", "sheet"
@@ -115,6 +112,4 @@ def refuse_broken(atoms: Atoms, index: int) -> None:
 
 
 if __name__ == "__main__":
-    first, last, name, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    for number in range(first, last):
-        write(path, sampled(number, name), format="extxyz", append=True)
+    write_sampled(sampled)

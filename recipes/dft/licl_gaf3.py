@@ -9,14 +9,11 @@ F3 is divided between its two faces. Structure i depends on i and the model alon
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 from ase import Atoms
 from ase.build import make_supercell
-from ase.io import write
 from ase.spacegroup import crystal
-from trajectory import end_of_trajectory
+from trajectory import end_of_trajectory, write_sampled
 
 SEED = 2028
 KINDS = POLAR, SPLIT = "polar", "split"
@@ -84,6 +81,4 @@ def sampled(index: int, model: str) -> Atoms:
 
 
 if __name__ == "__main__":
-    first, last, name, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    for number in range(first, last):
-        write(path, sampled(number, name), format="extxyz", append=True)
+    write_sampled(sampled)

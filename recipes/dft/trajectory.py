@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from ase import Atoms, units
+from ase.io import write
 from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.optimize import FIRE
@@ -12,6 +14,8 @@ from ase.optimize import FIRE
 from mace_ft_bench import get_calculator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
 STEPS = 500
@@ -37,3 +41,10 @@ def end_of_trajectory(
     found.wrap()
     found.info |= {"temperature_K": temperature, "sampled_by": model}
     return found
+
+
+def write_sampled(sampled: Callable[[int, str], Atoms]) -> None:
+    """Append structures to a file; the command line says FIRST LAST MODEL OUT.xyz."""
+    first, last, model, path = sys.argv[1:]
+    for index in range(int(first), int(last)):
+        write(path, sampled(index, model), format="extxyz", append=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import re
 from collections import Counter
 
 import numpy as np
@@ -12,6 +14,7 @@ from ase.neighborlist import neighbor_list
 from mace_ft_bench.paths import PACKAGE
 
 RECIPES = PACKAGE.parent / "recipes" / "dft"
+FRAMES = PACKAGE.parent / "reference_data" / "datasets" / "frames"
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,18 @@ def test_graphene_and_water_begin_apart():
         if kind == water.BOX:
             density = len(height["O"]) * 18.015 / 0.60221 / atoms.cell.volume
             assert 0.85 < density < 1.15, "g/cm^3"
+
+
+def test_held_out_graphene_and_water_is_of_every_kind_and_of_other_trajectories():
+    files = [FRAMES / f"gpaw-graphene-water-{split}.xyz.gz" for split in ("train", "test")]
+    texts = [gzip.decompress(file.read_bytes()).decode() for file in files]
+    kept, held_out = (Counter(re.findall(r"config_type=(\S+)", text)) for text in texts)
+    assert set(kept) == set(held_out) == set(recipe("graphene_water").KINDS)
+    assert min(held_out.values()) >= 2
+    first, second = (set(re.findall(r"trajectory=(\d+)", text)) for text in texts)
+    assert first
+    assert second
+    assert not first & second
 
 
 def test_a_broken_molecule_is_refused():
