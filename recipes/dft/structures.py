@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SEED = 2026
-MAGNETIC_MOMENTS = {"Si": 2.0, "H": 1.0, "C": 2.0, "Li": 1.0, "Cl": 1.0, "Mg": 0.0, "O": 2.0}
+MAGNETIC_MOMENTS = {
+    "H": 1.0,
+    "Li": 1.0,
+    "C": 2.0,
+    "O": 2.0,
+    "F": 1.0,
+    "Mg": 0.0,
+    "Al": 1.0,
+    "Si": 2.0,
+    "Cl": 1.0,
+    "Ga": 1.0,
+    "Au": 1.0,
+}
 """Of the ground states of the atoms."""
 
 
@@ -59,6 +71,11 @@ def isolated(symbol: str) -> Atoms:
     return atom
 
 
+def isolated_atoms(*symbols: str) -> dict[str, Iterator[Atoms]]:
+    """Return one group, of isolated atoms."""
+    return {"isolated-atom": iter([isolated(symbol) for symbol in symbols])}
+
+
 def silicon() -> dict[str, Iterator[Atoms]]:
     """Return groups of frames of diamond and beta-tin Si."""
     primitive = bulk("Si", "diamond", a=5.47)
@@ -94,12 +111,14 @@ def rock_salt(first: str, second: str, a: float) -> dict[str, Iterator[Atoms]]:
 
 SETS: dict[str, Callable[[], dict[str, Iterator[Atoms]]]] = {
     "si": silicon,
-    "si-atoms": lambda: {"isolated-atom": iter([isolated("Si")])},
+    "si-atoms": lambda: isolated_atoms("Si"),
     "licl": lambda: rock_salt("Li", "Cl", 5.15),
-    "licl-atoms": lambda: {"isolated-atom": iter([isolated("Li"), isolated("Cl")])},
-    "graphene-water-atoms": lambda: {"isolated-atom": iter([isolated(symbol) for symbol in "HCO"])},
+    "licl-atoms": lambda: isolated_atoms("Li", "Cl"),
+    "graphene-water-atoms": lambda: isolated_atoms("H", "C", "O"),
     "mgo": lambda: rock_salt("Mg", "O", 4.25),
-    "mgo-atoms": lambda: {"isolated-atom": iter([isolated("Mg"), isolated("O")])},
+    "mgo-atoms": lambda: isolated_atoms("Mg", "O"),
+    "au2-mgo-atoms": lambda: isolated_atoms("O", "Mg", "Al", "Au"),
+    "licl-gaf3-atoms": lambda: isolated_atoms("Li", "F", "Cl", "Ga"),
 }
 
 
