@@ -4,6 +4,7 @@ Every exception states what is wrong and ends with what to do about it::
 
     MaceFtBenchError
     ├── CardError              a model, dataset, case or recipe file is malformed (also ValueError)
+    │   └── DispersionError    a dispersion correction does not belong to a model
     ├── UnknownNameError       no model, head, case, dataset or option of that name (also LookupError)
     ├── UntrustedFileError     loading would execute code from a pickle
     ├── ChecksumError          a file's sha256 is not the one its card names
@@ -64,6 +65,10 @@ def _rebuild(kind: type[MaceFtBenchError], message: str, fix: str) -> MaceFtBenc
 
 class CardError(MaceFtBenchError, ValueError):
     """A model, dataset, case or recipe file is malformed."""
+
+
+class DispersionError(CardError):
+    """A dispersion correction does not belong to a model: its labels hold one, may hold one, or are of another kind."""
 
 
 class UnknownNameError(MaceFtBenchError, LookupError):

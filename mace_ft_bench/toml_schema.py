@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import json
@@ -15,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from mace_ft_bench.errors import CardError, MaceFtBenchError, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
 T = TypeVar("T")
@@ -25,6 +26,16 @@ class StrictTable:
     """Base of the dataclasses that files are parsed into: unknown keys, NaN and infinity are errors."""
 
     __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with changes; of a table inside it, what the changes do not name stays, too."""
+    found = copy.deepcopy(dict(table))
+    for key, value in changes.items():
+        own = found.get(key)
+        both = isinstance(own, dict) and isinstance(value, dict)
+        found[key] = merged(own or {}, value) if both else copy.deepcopy(value)
+    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ase.calculators.calculator import Calculator, all_changes
 
 from mace_ft_bench.calculators.d3.settings import D3Settings
-from mace_ft_bench.errors import CardError, UnknownNameError
+from mace_ft_bench.errors import DispersionError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,7 +139,7 @@ def resolve_dispersion(
 
     Raises
     ------
-    CardError
+    DispersionError
         If the model's labels contain dispersion already, or may, or were computed with another functional.
     UnknownNameError
         If the functional does not exist, or is left to a card that there is none of.
@@ -153,18 +153,18 @@ def resolve_dispersion(
     if card is None:
         return settings
     if card.dispersion == "included" and not allow_double_counting:
-        raise CardError(
+        raise DispersionError(
             f'The labels of model "{card.name}" contain dispersion already; D3 would count it twice.',
             fix="leave dispersion out, or pass allow_double_counting=True if you know better.",
         )
     if card.dispersion == "unknown" and not allow_double_counting:
-        raise CardError(
+        raise DispersionError(
             f'The card of model "{card.name}" does not say whether its labels contain dispersion already.',
             fix='write dispersion = "none" or "included" into the card, or, if it is none, '
             "pass allow_double_counting=True.",
         )
     if plain(settings.functional) not in map(plain, _names(card.functional)) and not allow_other_functional:
-        raise CardError(
+        raise DispersionError(
             f'Model "{card.name}" was trained on {card.functional}; D3 for "{settings.functional}" is not of it.',
             fix="pass the functional of the labels, or allow_other_functional=True if you know better.",
         )

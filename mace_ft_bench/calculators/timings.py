@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
-import tempfile
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
 
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.download import cache_folder
 
 _log = logging.getLogger("mace_ft_bench")
@@ -65,7 +63,4 @@ class Timings:
         return found if isinstance(found, dict) else {}
 
     def _write(self, table: dict[str, dict[str, float]]) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(table, file, indent=1)
-        Path(temporary).replace(self._path)
+        write_whole(self._path, json.dumps(table, indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +16,14 @@ from rich.table import Table
 from mace_ft_bench.cli.console import console, error_console, print_json
 from mace_ft_bench.cli.data.files import Json, read_structures
 from mace_ft_bench.cli.default_command import group_with_default
-from mace_ft_bench.cli.signals import ending_on_sigterm
+from mace_ft_bench.cli.signals import EXIT_INTERRUPTED, ending_on_sigterm
 from mace_ft_bench.errors import CardError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mace_ft_bench.labelling.converge import Convergence
     from mace_ft_bench.labelling.run import Labelling
-
-_EXIT_INTERRUPTED = 130
-
 
 app = typer.Typer(
     help="Label structures by DFT, or test the settings of it: `mfb label FRAMES`, `mfb label converge FRAMES`.",
@@ -35,6 +35,17 @@ Structures = Annotated[list[Path], typer.Argument(help="Files of any format ASE 
 Settings = Annotated[Path, typer.Option(help="The calculator and its arguments (TOML).", exists=True, dir_okay=False)]
 Folder = Annotated[Path, typer.Option(help="Folder for the frames; run again to go on.", file_okay=False)]
 Processes = Annotated[int, typer.Option(help="Frames labelled at the same time.", min=1)]
+Retry = Annotated[bool, typer.Option("--retry", help="Try frames again that failed.")]
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    try:
+        with ending_on_sigterm():
+            yield
+    except KeyboardInterrupt:
+        error_console().print("Interrupted; what is done is kept. The same command goes on.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @app.command("run")
@@ -44,7 +55,7 @@ def run(
     settings: Settings,
     out: Folder,
     processes: Processes = 1,
-    retry: Annotated[bool, typer.Option("--retry", help="Try frames again that failed.")] = False,
+    retry: Retry = False,
     json: Json = False,
 ) -> None:
     """Label structures (`mfb label FRAMES`), or go on; writes frames/0000.xyz and so on, and labelled.xyz.
@@ -56,17 +67,13 @@ def run(
 
     wanted, frames = load_settings(settings), read_structures(structures)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
-        with ending_on_sigterm(), Progress(*columns, TimeRemainingColumn(), console=error_console()) as bar:
-            task = bar.add_task("frame", total=len(frames))
+    with _saying_how_to_go_on(), Progress(*columns, TimeRemainingColumn(), console=error_console()) as bar:
+        task = bar.add_task("frame", total=len(frames))
 
-            def show(done: int, failed: int) -> None:
-                bar.update(task, completed=done + failed, description=f"{failed} failed, frame" if failed else "frame")
+        def show(done: int, failed: int) -> None:
+            bar.update(task, completed=done + failed, description=f"{failed} failed, frame" if failed else "frame")
 
-            found = label(frames, wanted, out, processes=processes, retry=retry, on_progress=show)
-    except KeyboardInterrupt:
-        error_console().print("Interrupted; what is done is kept. The same command goes on.")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+        found = label(frames, wanted, out, processes=processes, retry=retry, on_progress=show)
     if json:
         print_json(asdict(found))
     else:
@@ -96,6 +103,7 @@ def converge(
     ],
     out: Folder,
     processes: Processes = 1,
+    retry: Retry = False,
     json: Json = False,
 ) -> None:
     """Label a few structures with several values of one setting, and compare with the last, the finest."""
@@ -104,7 +112,7 @@ def converge(
 
     key, values = parse_variation(vary)
     wanted, frames = load_settings(settings), read_structures(structures)
-    with ending_on_sigterm(), error_console().status("Labelling") as status:
+    with _saying_how_to_go_on(), error_console().status("Labelling") as status:
         found = compare(
             frames,
             wanted,
@@ -112,6 +120,7 @@ def converge(
             values,
             out,
             processes=processes,
+            retry=retry,
             on_value=lambda value: status.update(escape(f"Labelling with {key} = {value}")),
         )
     if json:

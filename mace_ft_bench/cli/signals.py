@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+EXIT_INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as a shell has it."""
+
 
 @contextlib.contextmanager
 def ending_on_sigterm() -> Iterator[None]:

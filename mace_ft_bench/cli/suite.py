@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mace_ft_bench.cli.console import console
-from mace_ft_bench.errors import UnknownNameError
+from mace_ft_bench.cli.signals import EXIT_INTERRUPTED
+from mace_ft_bench.errors import DispersionError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from mace_ft_bench.results.store import RecordStore
     from mace_ft_bench.results.tasks import Task
 
-_EXIT_INTERRUPTED = 130
 
 RunMode = Annotated[str, typer.Option(help="quick, standard or full: which cases run, and how long they take.")]
 
@@ -95,14 +96,15 @@ def run_suite(suite: Suite, *, quiet: bool = False) -> Outcome:
     todo = pending(tasks, records)
     calculators = runner.Calculators()
     for task in todo:
-        calculators(task)  # what cannot be built ends the run here, before any work
+        with contextlib.suppress(DispersionError):  # the record of the case will say so
+            calculators(task)  # what cannot be built ends the run here, before any work
     records.check_writable()
     screen.print(f"{len(tasks)} cases, {len(tasks) - len(todo)} already done, {len(todo)} to run")
     try:
         made = _run(todo, records, calculators, screen)
     except KeyboardInterrupt:
         screen.print("Interrupted. Every finished case is stored; the same command continues.")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     latest = {(record.key, record.model, record.case): record for record in records.all()}
     own = [latest[task.key, task.model.name, task.case.id] for task in tasks]
     return Outcome(tasks, own, any(record.status == "error" for record in made))
@@ -121,10 +123,11 @@ def _run(todo: list[Task], records: RecordStore, calculators: Calculators, scree
         def done(record: Record) -> None:
             progress.advance(bar)
             colour = "green" if record.status == "ok" else "yellow"
-            errors = "  ".join(f"{name} {value:+.3g}" for name, value in record.errors.items())
+            errors = [f"{name} {value:+.3g}" for name, value in record.errors.items()]
+            ended = "  ".join([*errors, *filter(None, [record.message])])
             progress.print(
                 f"[{colour}]{record.status:12}[/] "
-                + escape(f"{record.model:10} {record.case:28} {record.wall_s:6.1f} s  {errors or record.message}"),
+                + escape(f"{record.model:10} {record.case:28} {record.wall_s:6.1f} s  {ended}"),
                 highlight=False,
                 soft_wrap=True,
             )

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, error_console
+from mace_ft_bench.cli.signals import EXIT_INTERRUPTED
 from mace_ft_bench.cli.suite import split_names
 from mace_ft_bench.errors import DataError, UnknownNameError, suggestion
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mace_ft_bench.results.record import Record
-
-_EXIT_INTERRUPTED = 130
 
 
 def table(
@@ -77,7 +76,7 @@ def table(
         console().print("Interrupted. Every finished round is stored; the same command continues.")
         if records := timing_table.records_of(tasks, store):
             timing_page.write_timing(records, out)
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     page = timing_page.write_timing(records, out)
     _show(records)
     console().print(f"page: {page.resolve()}", soft_wrap=True, markup=False, highlight=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ase.io.extxyz import key_val_dict_to_str
 
+from mace_ft_bench.atomic import replacing
 from mace_ft_bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,14 +38,9 @@ def write_exact(frames: Iterable[Atoms], path: Path) -> None:
     DataError
         If an array has a type that extended XYZ does not know.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for frame in frames:
-                _write(frame, file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for frame in frames:
+            _write(frame, file)
 
 
 def _write(frame: Atoms, file: TextIO) -> None:

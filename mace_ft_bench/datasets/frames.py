@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
+from mace_ft_bench.atomic import replacing
 from mace_ft_bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -120,9 +121,8 @@ def count_groups(frames: Iterable[Atoms]) -> dict[str, int]:
 
 def write_extxyz(frames: Sequence[Atoms], path: Path) -> None:
     """Write frames with their labels as extended XYZ, atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary, frames, format="extxyz")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        write(temporary, frames, format="extxyz")
 
 
 def _sorted_norms(frame: Atoms) -> np.ndarray:

@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from ase.constraints import FixAtoms
 
+from mace_ft_bench.atomic import replacing
 from mace_ft_bench.datasets.correlation import autocorrelation_time
 from mace_ft_bench.datasets.frames import CONFIG_TYPE
 from mace_ft_bench.datasets.perturb import bare, pair_minima, refuse_closer, refuse_unusable
@@ -318,10 +319,8 @@ class _Run:
             **_packed("kept", self._kept, len(self._atoms)),
             **{f"walker_{name}": value for name, value in self._walker.state().items()},
         }
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
-        temporary.replace(path)
 
     def restore(self, path: Path) -> None:
         """Go on from a file.

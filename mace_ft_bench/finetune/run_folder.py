@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mace_ft_bench.atomic import replacing, write_whole
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.frames import count_groups, write_extxyz
 from mace_ft_bench.errors import TrainingError
@@ -111,23 +112,16 @@ def _refuse_another_run(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(data, indent=1, sort_keys=True))
 
 
 def store_state(folder: Path, packed: Mapping[str, Any], history: Sequence[EpochErrors]) -> None:
     """Store the state of a run, atomically, and its history as one line per validation."""
-    temporary = folder / f".{STATE}.tmp"
-    with temporary.open("wb") as file:
+    with replacing(folder / STATE) as temporary, temporary.open("wb") as file:
         torch.save(dict(packed), file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(folder / STATE)
-    lines = "".join(json.dumps(asdict(errors)) + "\n" for errors in history)
-    temporary = folder / f".{HISTORY}.tmp"
-    temporary.write_text(lines, encoding="utf-8")
-    temporary.replace(folder / HISTORY)
+    write_whole(folder / HISTORY, "".join(json.dumps(asdict(errors)) + "\n" for errors in history))
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS, without_duplicates
 from mace_ft_bench.errors import DataError, UnsupportedElementError
@@ -107,9 +108,7 @@ def write_starting_recipe(
     summary = summarise_frames(frames)
     text = starting_recipe(start, summary)
     recipe = parse(tomllib.loads(text), FinetuneConfig, where=str(path))
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text)
     return advise(recipe, summary)
 
 

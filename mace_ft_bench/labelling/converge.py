@@ -47,6 +47,7 @@ def converge(  # noqa: PLR0913 - what, how, where to, and how it is shown
     folder: Path,
     *,
     processes: int = 1,
+    retry: bool = False,
     on_value: Callable[[Any], None] | None = None,
 ) -> list[Convergence]:
     """Label frames with every value of a setting and compare; what is done in the folder is not done again.
@@ -65,6 +66,8 @@ def converge(  # noqa: PLR0913 - what, how, where to, and how it is shown
         Receives a labelling per value.
     processes
         Frames that are labelled at the same time.
+    retry
+        Try frames again that have failed before.
     on_value
         Called with each value before its frames are labelled.
 
@@ -87,10 +90,13 @@ def converge(  # noqa: PLR0913 - what, how, where to, and how it is shown
         if on_value is not None:
             on_value(value)
         varied = settings.with_argument(key, value)
-        result = label(frames, varied, folder / f"{key}={value}".replace("/", "-"), processes=processes)
+        result = label(frames, varied, folder / f"{key}={value}".replace("/", "-"), processes=processes, retry=retry)
         if result.labelled < len(frames):
             reason = result.failures[0].reason if result.failures else "another run works on one"
-            raise DataError(f"With {key} = {value} frames are missing: {reason}.", fix="see its folder of outputs.")
+            raise DataError(
+                f"With {key} = {value} frames are missing: {reason}.",
+                fix="see its folder of outputs, and try again with --retry.",
+            )
         found.append(cast("list[Atoms]", read(result.path, ":", format="extxyz")))
     return [_compare(value, of_value, found[-1]) for value, of_value in zip(values[:-1], found[:-1], strict=True)]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 from ase.io import read
 from filelock import FileLock
 
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.datasets.exact_extxyz import write_exact
 from mace_ft_bench.errors import DataError
 
@@ -36,6 +37,8 @@ class Failure:
     """Kind and text of the error, or how the process ended."""
     outputs: str
     """Folder with what the program had written."""
+    structure: str = ""
+    """Digest of the structure: another one in its place has not failed."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,19 @@ class LabelFolder:
         for name in ("frames", "failures", "locks", "outputs"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         stamp = {"code": labeller.code, "settings": asdict(labeller.settings), "digest": labeller.settings.digest}
-        with FileLock(self.path / "locks" / "folder.lock"):
+        with self._folder_lock():
             if not (self.path / _STAMP).is_file():
                 _write_json(self.path / _STAMP, stamp)
         self._refuse_other(stamp)
         for index in self.done(len(frames)):
-            if not _is_same_structure(self.frame(index), frames[index]):
+            if structure_digest(self.frame(index)) != structure_digest(frames[index]):
                 raise DataError(
                     f"Frame {index} in {self.path} is another structure than frame {index} to label.",
                     fix="give the frames in the same order, new ones at the end, or another folder.",
                 )
+        for failure in self.failures(len(frames)):
+            if failure.structure != structure_digest(frames[failure.index]):
+                self._failure(failure.index).unlink(missing_ok=True)
 
     def _refuse_other(self, stamp: dict[str, Any]) -> None:
         found = json.loads((self.path / _STAMP).read_text(encoding="utf-8"))
@@ -109,13 +115,16 @@ class LabelFolder:
 
     def failures(self, number: int) -> list[Failure]:
         """Return why others of them have none."""
-        failed = [index for index in range(number) if self.has_failed(index)]
-        return [Failure(**json.loads(self._failure(index).read_text(encoding="utf-8"))) for index in failed]
+        found = []
+        for index in filter(self.has_failed, range(number)):
+            with contextlib.suppress(FileNotFoundError):  # another run tries it again
+                found.append(Failure(**json.loads(self._failure(index).read_text(encoding="utf-8"))))
+        return found
 
     def forget_failures(self) -> None:
         """Let failed frames be tried again."""
         for path in (self.path / "failures").glob("*.json"):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def lock(self, index: int) -> FileLock:
         """Return the lock of a frame."""
@@ -127,8 +136,12 @@ class LabelFolder:
 
     def collect(self, number: int) -> Path:
         """Write the labelled frames among the first ``number`` into one file, in order."""
-        write_exact([self.frame(index) for index in self.done(number)], self.path / COLLECTED)
+        with self._folder_lock():  # of two runs that end at one time the second finds what the first had done
+            write_exact([self.frame(index) for index in self.done(number)], self.path / COLLECTED)
         return self.path / COLLECTED
+
+    def _folder_lock(self) -> FileLock:
+        return FileLock(self.path / "locks" / "folder.lock")
 
     def _frame(self, index: int) -> Path:
         return self.path / "frames" / f"{index:04d}.xyz"
@@ -138,21 +151,14 @@ class LabelFolder:
 
 
 def _write_json(path: Path, table: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(table, indent=1, ensure_ascii=False))
 
 
-def _is_same_structure(first: Atoms, second: Atoms) -> bool:
-    return len(first) == len(second) and all(
-        np.array_equal(one, other)
-        for one, other in (
-            (first.numbers, second.numbers),
-            (first.positions, second.positions),
-            (first.cell.array, second.cell.array),
-            (first.pbc, second.pbc),
-        )
-    )
+def structure_digest(atoms: Atoms) -> str:
+    """Return what tells a structure from others, to the last digit of its numbers."""
+    arrays = (atoms.numbers.astype("<i8"), atoms.positions, atoms.cell.array, atoms.pbc)
+    # the sum takes the sign off zeros, which files do not keep
+    return hashlib.sha256(b"|".join((array + 0).tobytes() for array in arrays)).hexdigest()[:16]
 
 
 def _difference(first: dict[str, Any], second: dict[str, Any]) -> str:

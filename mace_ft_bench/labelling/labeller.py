@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import PropertyNotImplementedError, get_calculator_class
 
+from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, FORCES, labelled
-from mace_ft_bench.errors import CardError, DataError, MissingDependencyError
+from mace_ft_bench.errors import CardError, DataError, MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +33,10 @@ class Labeller:
 
     settings: LabelSettings
     code: str
-    """Name and version of the program."""
+    """What made the labels: the package with the calculator and its version, which for a program of its own (VASP) is
+    ASE, and says nothing of the program; of a file of weights with its checksum."""
+    model: str = ""
+    """Name, or whole path, of a model of ours."""
 
     @classmethod
     def of(cls, settings: LabelSettings) -> Labeller:
@@ -43,9 +48,13 @@ class Labeller:
             If ASE knows no such calculator.
         MissingDependencyError
             If its package is not installed.
+        UnknownNameError
+            If a file of weights does not exist.
         """
         name = settings.calculator
-        return cls(settings, _package("mace_ft_bench", name) if name.startswith(_MODEL) else _code(name))
+        if not name.startswith(_MODEL):
+            return cls(settings, _code(name))
+        return cls(settings, *_identity(name, name.removeprefix(_MODEL)))
 
     def label(self, atoms: Atoms) -> Atoms:
         """Return a copy with labels, what was in its ``info``, and what made them.
@@ -80,10 +89,10 @@ class Labeller:
 
     def _calculator(self, group: str) -> Calculator:
         arguments = self.settings.arguments_of(group)
-        if self.settings.calculator.startswith(_MODEL):
+        if self.model:
             from mace_ft_bench.calculators.factory import get_calculator  # noqa: PLC0415 - imports torch and mace
 
-            return get_calculator(self.settings.calculator.removeprefix(_MODEL), **arguments)
+            return get_calculator(self.model, **arguments)
         calculator: Calculator = get_calculator_class(self.settings.calculator)(**arguments)
         return calculator
 
@@ -115,6 +124,19 @@ def _stress(atoms: Atoms) -> np.ndarray | None:
     except PropertyNotImplementedError:
         return None
     return stress
+
+
+def _identity(name: str, model: str) -> tuple[str, str]:
+    """Return what a model is, and its name or whole path: the weights of a name are those of this package."""
+    from mace_ft_bench.calculators.factory import is_path  # noqa: PLC0415 - imports torch and mace
+
+    code = _package("mace_ft_bench", name)
+    if not is_path(model):
+        return code, model
+    path = Path(model).absolute()
+    if not path.is_file():
+        raise UnknownNameError(f"{path} does not exist.", fix="check the path; names are listed by `mfb models`.")
+    return f"{code}, weights {sha256_of(path)[:12]}", str(path)
 
 
 def _code(name: str) -> str:

@@ -8,14 +8,14 @@ import shutil
 import signal
 import time
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from multiprocessing import get_context, parent_process
+from typing import TYPE_CHECKING, cast
 
 from filelock import Timeout
 
 from mace_ft_bench.datasets.frames import CONFIG_TYPE
 from mace_ft_bench.errors import LabelError
-from mace_ft_bench.labelling.folder import Failure, LabelFolder
+from mace_ft_bench.labelling.folder import Failure, LabelFolder, structure_digest
 from mace_ft_bench.labelling.labeller import Labeller, refuse_unusable
 
 if TYPE_CHECKING:
@@ -105,13 +105,15 @@ def _working(place: LabelFolder, frames: list[Atoms], labeller: Labeller, proces
             ended = [worker for worker in workers if worker.exitcode is not None]
             workers = [worker for worker in workers if worker not in ended]
             for worker in ended:
-                if worker.exitcode:
-                    _blame(place, frames, worker)
+                _end(worker, signal.SIGKILL)  # what it had started and could not end
+                if worker.exitcode and _blamed(place, frames, worker):
                     workers.append(_start(place, frames, labeller))
+            if not workers:
+                _refuse_useless(place, len(frames), ended)
         yield
     finally:
         for worker in workers:
-            worker.terminate()
+            _end(worker, signal.SIGTERM)
             worker.join()
 
 
@@ -121,33 +123,53 @@ def _start(place: LabelFolder, frames: list[Atoms], labeller: Labeller) -> BaseP
     return worker
 
 
-def _blame(place: LabelFolder, frames: list[Atoms], worker: BaseProcess) -> None:
-    """Write a failure for the frame on which a process died, so that the next process passes it by.
+def _end(worker: BaseProcess, how: signal.Signals) -> None:
+    """Send a signal to a process and to the programs that it has started."""
+    try:
+        os.killpg(cast("int", worker.pid), how)
+    except ProcessLookupError:  # it has no group of its own yet, or nothing of it is left
+        worker.terminate()
 
-    Raises
-    ------
-    LabelError
-        If it died before it began with one: so would the next.
-    """
-    code = worker.exitcode or 0
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+def _blamed(place: LabelFolder, frames: list[Atoms], worker: BaseProcess) -> bool:
+    """Write a failure for the frame on which a process died, so that the next one passes it by; False if on none."""
     for index, frame in enumerate(frames):
         pid = place.outputs(index) / _PID
-        if pid.is_file() and pid.read_text(encoding="utf-8") == str(worker.pid) and not place.is_done(index):
-            group, outputs = str(frame.info.get(CONFIG_TYPE, "unnamed")), str(place.outputs(index))
-            place.fail(Failure(index, group, f"the process ended with {how}", outputs))
-            return
-    raise LabelError(
-        f"A process ended with {how} before it labelled a frame.", fix="see what it printed; is there memory enough?"
-    )
+        if not pid.is_file() or place.is_done(index) or place.has_failed(index):
+            continue
+        if pid.read_text(encoding="utf-8") == str(worker.pid):
+            place.fail(_failure(place, index, frame, f"the process ended with {_how_ended(worker)}"))
+            return True
+    return False
+
+
+def _refuse_useless(place: LabelFolder, number: int, ended: list[BaseProcess]) -> None:
+    """Raise LabelError if processes died before they began with a frame: so would the next."""
+    left = any(not place.is_done(index) and not place.has_failed(index) for index in range(number))
+    for worker in ended:
+        if left and worker.exitcode:
+            raise LabelError(
+                f"A process ended with {_how_ended(worker)} before it labelled a frame.",
+                fix="see what it printed; is there memory enough?",
+            )
+
+
+def _how_ended(worker: BaseProcess) -> str:
+    code = worker.exitcode or 0
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _failure(place: LabelFolder, index: int, frame: Atoms, reason: str) -> Failure:
+    group = str(frame.info.get(CONFIG_TYPE, "unnamed"))
+    return Failure(index, group, reason, str(place.outputs(index)), structure_digest(frame))
 
 
 def work(place: LabelFolder, frames: list[Atoms], labeller: Labeller) -> None:
     """Label whatever nobody has labelled or works on; end when the process that started this one has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
-    parent = os.getppid()
+    os.setpgrp()  # with the programs it starts, so that all of them can be ended; Ctrl-C is for the one that waits
+    parent = parent_process()
     for index, frame in enumerate(frames):
-        if os.getppid() != parent:
+        if parent is not None and os.getppid() != parent.pid:
             return
         with contextlib.suppress(Timeout), place.lock(index):
             if not place.is_done(index) and not place.has_failed(index):
@@ -163,8 +185,7 @@ def _label_one(place: LabelFolder, index: int, frame: Atoms, labeller: Labeller)
         with contextlib.chdir(outputs):  # programs write their files where they are
             found = labeller.label(frame)
     except Exception as error:  # noqa: BLE001 - whatever a program of others raises is the reason of the failure
-        group = str(frame.info.get(CONFIG_TYPE, "unnamed"))
-        place.fail(Failure(index, group, f"{type(error).__name__}: {error}", str(outputs)))
+        place.fail(_failure(place, index, frame, f"{type(error).__name__}: {error}"))
         return
     place.keep(index, found)
     shutil.rmtree(outputs)

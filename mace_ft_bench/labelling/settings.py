@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.errors import CardError
-from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
+from mace_ft_bench.toml_schema import StrictTable, merged, parse, read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -55,7 +54,7 @@ class LabelSettings(StrictTable):
     def arguments_of(self, config_type: str) -> dict[str, Any]:
         """Return the arguments for frames of a group."""
         group = self._group(config_type)
-        return deepcopy(self.arguments) if group is None else _merged(self.arguments, group.arguments)
+        return deepcopy(self.arguments) if group is None else merged(self.arguments, group.arguments)
 
     def has_stress(self, config_type: str) -> bool:
         """Whether frames of a group are given a stress."""
@@ -96,16 +95,7 @@ class LabelSettings(StrictTable):
         change: dict[str, Any] = {last: value}
         for part in reversed(tables):
             change = {part: change}
-        return replace(self, arguments=_merged(self.arguments, change))
-
-
-def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = deepcopy(dict(base))
-    for key, value in change.items():
-        old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = _merged(old or {}, value) if both else deepcopy(value)
-    return merged
+        return replace(self, arguments=merged(self.arguments, change))
 
 
 def load_settings(path: Path) -> LabelSettings:

@@ -136,7 +136,8 @@ def _measured_row(board: Board, case: Case, model: str, columns: Sequence[Column
 
 def _reference_row(board: Board, case: Case, reference: Reference, columns: Sequence[Column]) -> ValueRow:
     errors = published_errors(case, reference) if reference.kind == "published_model" else {}
-    values = _implied(board, case, columns) | reference.values if reference.scored else reference.values
+    of_curve = reference.scored and any(isinstance(value, (list, tuple)) for value in reference.values.values())
+    values = _implied(board, case, columns) | reference.values if of_curve else reference.values
     partial = "†" if 0 < len(errors) < len(case.metrics) else ""
     return ValueRow(
         name=reference.label,

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.leaderboard import board as boards
 from mace_ft_bench.leaderboard import provenance, wording
 from mace_ft_bench.leaderboard.case_section import case_section
@@ -23,11 +19,12 @@ from mace_ft_bench.leaderboard.main_table import main_rows
 from mace_ft_bench.leaderboard.provenance import PROVENANCE, last_started, provenance_rows
 from mace_ft_bench.leaderboard.svg import caption_of, model_styles
 from mace_ft_bench.leaderboard.table import to_markdown
-from mace_ft_bench.leaderboard.templating import template
+from mace_ft_bench.leaderboard.templating import markup, template
 from mace_ft_bench.results.record import FAILED, NOT_COVERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from mace_ft_bench.leaderboard.board import Board, CaseSettings, ModelInfo
     from mace_ft_bench.leaderboard.svg import Styles
@@ -84,7 +81,7 @@ def write_report(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
-        _replace(path, text)
+        write_whole(path, text)
     return paths
 
 
@@ -94,7 +91,7 @@ def to_html(board: Board) -> str:
     return template("leaderboard.html.j2").render(
         _context(board),
         sections=[_section(board, case, styles) for case in board.cases],
-        cost_figures=[(_markup(figure.svg), figure.caption) for figure in cost_figures(board, styles)],
+        cost_figures=[(markup(figure.svg), figure.caption) for figure in cost_figures(board, styles)],
     )
 
 
@@ -102,16 +99,12 @@ def _section(board: Board, case: Case, styles: Styles) -> dict[str, Any]:
     figure = draw_figure(case, board.results(case), styles)
     return {
         "values": case_section(board, case),
-        "figure": _markup(figure),
+        "figure": markup(figure),
         "caption": caption_of(figure) if figure else "",
         "settings": provenance.settings_in_force(board, case),
         "origins": provenance.origins(board, case),
         "commands": provenance.commands(board, case),
     }
-
-
-def _markup(svg: str) -> Markup:
-    return Markup(svg)  # noqa: S704 - text in it is escaped where it is drawn
 
 
 def _context(board: Board) -> dict[str, Any]:
@@ -134,7 +127,7 @@ def _context(board: Board) -> dict[str, Any]:
         "date": last_started(board),
         "wording": wording,
         # Browsers run this script and no other, whatever a name or a message contains.
-        "script": _markup(script),
+        "script": markup(script),
         "script_hash": _base64(hashlib.sha256(script.encode()).digest()),
         "csv": _base64(to_csv(board).encode()),
     }
@@ -142,16 +135,3 @@ def _context(board: Board) -> dict[str, Any]:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write under a temporary name beside the target, then rename: a reader never sees half a file."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.leaderboard.study_figures import (
     QUANTITIES,
     curves,
@@ -17,10 +14,11 @@ from mace_ft_bench.leaderboard.study_figures import (
     forgetting_against_gain,
     overall,
 )
-from mace_ft_bench.leaderboard.templating import template
+from mace_ft_bench.leaderboard.templating import markup, template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     Record = Mapping[str, Any]
 
@@ -48,10 +46,8 @@ def write_study(records: Sequence[Record], folder: Path, *, name: str, steps: in
         MARKDOWN: to_markdown(records, name=name),
         TABLE: to_csv(records),
     }
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".study-") as scratch:
-        for file, text in texts.items():
-            (Path(scratch) / file).write_text(text, encoding="utf-8")
-            (Path(scratch) / file).replace(folder / file)
+    for file, text in texts.items():
+        write_whole(folder / file, text)
     return folder / PAGE
 
 
@@ -79,19 +75,13 @@ def to_html(records: Sequence[Record], *, name: str, steps: int) -> str:
         splits=[
             {
                 "name": split,
-                "figure": _markup(error_against_share(records, split)),
+                "figure": markup(error_against_share(records, split)),
                 "rows": table_rows(records, split),
-                "forgetting": [
-                    _markup(forgetting_against_gain(records, split, domain)) for domain in _domains(records)
-                ],
+                "forgetting": [markup(forgetting_against_gain(records, split, domain)) for domain in _domains(records)],
             }
             for split in compared_splits(records)
         ],
     )
-
-
-def _markup(svg: str) -> Markup:
-    return Markup(svg)  # noqa: S704 - text in it is escaped where it is drawn
 
 
 def failures(records: Sequence[Record]) -> list[str]:

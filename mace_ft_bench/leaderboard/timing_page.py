@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.errors import StoreError
-from mace_ft_bench.leaderboard.templating import template
+from mace_ft_bench.leaderboard.templating import markup, template
 from mace_ft_bench.leaderboard.timing_figure import draw_times
 from mace_ft_bench.leaderboard.timing_rows import STEPS, power_laws, published_times, timing_rows
 from mace_ft_bench.leaderboard.wording import NONE, number, plural
@@ -21,6 +18,7 @@ from mace_ft_bench.results.timing_record import BUSY, TimingResult, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mace_ft_bench.leaderboard.timing_rows import PublishedCurve, PublishedTimes, TimingRow, Way
     from mace_ft_bench.results.record import Record
@@ -115,10 +113,8 @@ def write_timing(records: Sequence[Record], folder: Path) -> Path:
         JSON: to_json(report),
     }
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".timing-") as scratch:
-            for file, text in texts.items():
-                (Path(scratch) / file).write_text(text, encoding="utf-8")
-                (Path(scratch) / file).replace(folder / file)
+        for file, text in texts.items():
+            write_whole(folder / file, text)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error.strerror}.", fix="give another folder.") from error
     return folder / PAGE
@@ -214,7 +210,7 @@ def to_html(report: TimingReport, figure: str) -> str:
         model=report.model,
         lead=report.lead,
         warnings=report.warnings,
-        figure=Markup(figure),  # noqa: S704 - text in it is escaped where it is drawn
+        figure=markup(figure),
         caption=CAPTION + (CAPTION_PUBLISHED if published else ""),
         times=times_table(report),
         refused=refused_table(report),

@@ -7,16 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from mace_ft_bench.errors import DataError
 from mace_ft_bench.leaderboard import validation_figures as figures
 from mace_ft_bench.leaderboard import validation_wording as words
-from mace_ft_bench.leaderboard.templating import template
+from mace_ft_bench.leaderboard.templating import markup, template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from markupsafe import Markup
     from numpy.typing import NDArray
 
     Report = Mapping[str, Any]
@@ -114,10 +113,10 @@ def to_html(report: Report, samples: Samples) -> str:
         words=words,
         headline=words.headline(report),
         gap=words.gap_sentence(report),
-        curve=_markup(figures.learning_curve(report)) if report["training"] else "",
+        curve=markup(figures.learning_curve(report)) if report["training"] else "",
         splits=[(entry, *_drawn(entry, samples[entry["name"]])) for entry in report["splits"]],
         forgetting=[
-            (entry, _markup(figures.group_bars(entry)) if entry["errors"] else "") for entry in report["forgetting"]
+            (entry, markup(figures.group_bars(entry)) if entry["errors"] else "") for entry in report["forgetting"]
         ],
     )
 
@@ -126,14 +125,10 @@ def _drawn(entry: Report, sample: Mapping[str, NDArray[Any]]) -> tuple[list[Mark
     """Return parity plots, histograms and bars of a split."""
     name, found = entry["name"], [quantity for quantity in _DRAWN if quantity in sample]
     return (
-        [_markup(figures.parity(name, quantity, sample[quantity])) for quantity in found],
-        [_markup(figures.histogram(name, quantity, sample[quantity])) for quantity in found],
-        _markup(figures.group_bars(entry)),
+        [markup(figures.parity(name, quantity, sample[quantity])) for quantity in found],
+        [markup(figures.histogram(name, quantity, sample[quantity])) for quantity in found],
+        markup(figures.group_bars(entry)),
     )
-
-
-def _markup(svg: str) -> Markup:
-    return Markup(svg)  # noqa: S704 - text in it is escaped where it is drawn
 
 
 def to_markdown(report: Report) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from ase.io import read
 
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.datasets.exact_extxyz import write_exact
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.datasets.frames import CONFIG_TYPE
@@ -258,10 +259,8 @@ def label_job(job: Job, config: DistillConfig, teacher: Calculator, folder: Path
         found = labeller.harvest
     path = _chunk(folder, job)
     write_exact(found.frames, path)
-    temporary = path.with_name(f".{path.stem}.json.tmp")
     lost = {"refused": found.refused, "violent": found.violent, "stopped": stopped}
-    temporary.write_text(json.dumps(lost), encoding="utf-8")
-    temporary.replace(path.with_suffix(".json"))
+    write_whole(path.with_suffix(".json"), json.dumps(lost))
 
 
 def _chunk(folder: Path, job: Job) -> Path:

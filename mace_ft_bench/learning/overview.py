@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from matplotlib.figure import Figure
 
+from mace_ft_bench.atomic import replacing
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES
 
 if TYPE_CHECKING:
@@ -106,9 +107,8 @@ def draw(frames: Sequence[Atoms], elements: Sequence[str], path: Path) -> None:
     _draw_volumes(axes[0, 1], frames)
     _draw_sizes(axes[1, 0], frames)
     _draw_pairs(axes[1, 1], frames, elements)
-    temporary = path.with_name(f".tmp-{path.name}")
-    figure.savefig(temporary, dpi=_DPI)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI)
 
 
 def _draw_forces(axes: Axes, frames: Sequence[Atoms]) -> None:

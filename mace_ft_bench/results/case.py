@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mace_ft_bench import paths
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
-from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
+from mace_ft_bench.toml_schema import StrictTable, merged, parse, read_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +187,7 @@ class Case(StrictTable):
         if not self.modes:
             return self
         changes = self.modes.get(mode, ModeChanges(settings={}))
-        settings = _merged(self.settings, changes.settings)
+        settings = merged(self.settings, changes.settings)
         return replace(self, settings=settings, mode=mode, title=f"{self.title} ({mode})")
 
     def content_hash(self) -> str:
@@ -203,15 +203,6 @@ class Case(StrictTable):
         if self.dispersion:  # only then, so that older records of the other cases stay valid
             content["dispersion"] = self.dispersion
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return a table with changes; of a table inside it, what the changes do not name stays, too."""
-    found = dict(table)
-    for key, value in changes.items():
-        own = found.get(key)
-        found[key] = _merged(own, value) if isinstance(own, dict) and isinstance(value, dict) else value
-    return found
 
 
 def load_case(path: Path, *, root: Path) -> Case:

@@ -15,6 +15,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from mace_ft_bench.calculators.factory import get_calculator
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.errors import (
+    DispersionError,
     MissingDataError,
     TooSlowError,
     UnconvergedError,
@@ -30,7 +31,7 @@ from mace_ft_bench.results.record import Provenance, Record, Status
 from mace_ft_bench.results.tasks import ACCELERATE, dispersion_of, dtype_of, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Executor
 
     from ase.calculators.calculator import Calculator
@@ -45,6 +46,7 @@ _STATUS_OF: tuple[tuple[type[Exception], Status], ...] = (
     (UnconvergedError, "unconverged"),
     (UnstableError, "unstable"),
     (UnsupportedElementError, "unsupported"),
+    (DispersionError, "unsupported"),
     (PropertyNotImplementedError, "unsupported"),
     (MissingDataError, "missing_data"),
     (TooSlowError, "too_slow"),
@@ -108,12 +110,20 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
         errors = item.compare(result, reference.values if reference else {})
         used = getattr(calculator, "accelerator", "") or Provenance.accelerator
         provenance = replace(record.provenance, accelerator=used)
-        record = replace(record, result=asdict(result), errors=errors, provenance=provenance)
+        record = replace(record, result=asdict(result), errors=errors, message=_unknown_errors(task, errors))
+        record = replace(record, provenance=provenance)
         record = Record.from_json(record.to_json())  # NaN or infinity is a failure; tuples become lists, as stored
     except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
         _log.debug("%s on %s failed", task.case.id, task.model.name, exc_info=True)
         record = replace(record, status=status_of(error), message=message_of(error), result=None, errors={})
     return replace(record, wall_s=round(time.perf_counter() - began, 3))
+
+
+def _unknown_errors(task: Task, errors: Mapping[str, float]) -> str:
+    """Return what to say of metrics that have no error; they score zero, also where their name is misspelt."""
+    missing = [name for name in task.case.metrics if name not in errors]
+    known = ", ".join(errors) or "nothing"
+    return f"no error called {', '.join(missing)}, which scores zero; there is {known}" if missing else ""
 
 
 class Calculators:

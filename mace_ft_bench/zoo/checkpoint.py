@@ -11,16 +11,14 @@ import contextlib
 import copy
 import json
 import math
-import os
 import re
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mace_ft_bench.atomic import replacing
 from mace_ft_bench.errors import CheckpointError, UntrustedFileError, suggestion
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 
@@ -31,6 +29,7 @@ with mace_environment():
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 FORMAT = "mace_ft_bench.checkpoint"
 VERSION = 2
@@ -75,14 +74,8 @@ def save_checkpoint(model: torch.nn.Module, path: Path) -> None:
     for name in couplings:
         state |= _sparse(name, state.pop(name))
     header = {"format": FORMAT, "version": str(VERSION), "config": _dump(config), "couplings": json.dumps(couplings)}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(state, temporary, metadata=header)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> torch.nn.Module:
@@ -172,13 +165,8 @@ def _complete_old_contractions(model: torch.nn.Module) -> None:
 
 def save_mace_model(model: torch.nn.Module, path: Path) -> None:
     """Write a model in MACE's own pickled ``.model`` form, for tools that read only that, atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with mace_environment(), temporary.open("wb") as file:
-            torch.save(model, file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, mace_environment(), temporary.open("wb") as file:
+        torch.save(model, file)
 
 
 def _dump(config: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ installed. Without a record that fits the card, the model counts as not installe
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.download import cache_folder
 from mace_ft_bench.errors import CardError, MissingDependencyError
 from mace_ft_bench.toml_schema import StrictTable, parse
@@ -243,6 +243,4 @@ def _probe(elements: tuple[str, ...]) -> Atoms:
 
 
 def _write(path: Path, found: Installation) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(asdict(found), indent=1))

@@ -7,13 +7,12 @@ files: e3nn compiles its tensor products, ``torch.jit`` the rest.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mace_ft_bench.atomic import replacing
 from mace_ft_bench.errors import CheckpointError, suggestion
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 from mace_ft_bench.zoo.checkpoint import copy_model, describe_model, load_checkpoint, load_mace_model
@@ -98,13 +97,6 @@ def _load(name_or_path: str, *, trust: bool) -> torch.nn.Module:
 
 
 def _write(model: torch.nn.Module, target: Path, save: Callable[[Any, Path], None]) -> Path:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with replacing(target) as temporary:
         save(model, temporary)
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.download import cache_folder, download
 from mace_ft_bench.errors import (
@@ -209,8 +209,5 @@ def _read_record(card: ModelCard) -> Record:
 
 
 def _write_record(card: ModelCard, record: Record) -> Record:
-    path = model_folder(card) / RECORD_NAME
-    temporary = path.with_name(f".{RECORD_NAME}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(model_folder(card) / RECORD_NAME, json.dumps(asdict(record), indent=1))
     return record

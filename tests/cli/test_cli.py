@@ -194,6 +194,17 @@ def test_run_stores_reports_and_continues(emt, tmp_path):
     assert told["settings"]["fmax"]  # a default, which the card does not name
 
 
+def test_a_model_that_d3_does_not_belong_to_costs_its_case_only(tmp_path):
+    cases = "graphene-water/nvt-128,molybdenum/lattice"
+    arguments = ("run", "--models", "emt,mo-ft", "--cases", cases, "--mode", "standard", "--out", tmp_path / "out")
+    assert invoke(*arguments, "--device", "cpu").exit_code == 0
+    records = {(record.model, record.case): record for record in RecordStore(tmp_path / "out").all()}
+    assert records["mo-ft", "molybdenum/lattice"].status == "ok"
+    record = records["emt", "graphene-water/nvt-128"]
+    assert record.status == "unsupported"
+    assert record.message.startswith("DispersionError")
+
+
 def test_a_rerun_with_nothing_to_do_draws_no_leaderboard(tmp_path, monkeypatch):
     arguments = ("run", "--models", "mo-ft", "--cases", "molybdenum/lattice,silicon/lattice", "--device", "cpu")
     drawn = []  # one item per leaderboard

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from mace_ft_bench.labelling.converge import converge
 from mace_ft_bench.labelling.folder import LabelFolder
 from mace_ft_bench.labelling.labeller import Labeller
 from mace_ft_bench.labelling.settings import GroupSettings, LabelSettings, load_settings
+from mace_ft_bench.zoo.registry import find_model
 
 SETTINGS = LabelSettings("copper", "emt", "EMT")
 
@@ -88,7 +90,7 @@ def test_a_frame_that_fails_is_a_failure_with_its_reason_and_the_others_go_on(tm
 
 
 DYING = """
-import os, signal, sys
+import atexit, os, pathlib, signal, subprocess, sys
 from mace_ft_bench.labelling.labeller import Labeller
 
 class Dying(Labeller):
@@ -100,6 +102,20 @@ class Dying(Labeller):
 class Unreceivable(Labeller):
     def __setstate__(self, _state):
         sys.exit(7)
+
+class DyingAtTheEnd(Labeller):
+    def label(self, atoms):
+        if atoms.info["sample_seed"] == 2:
+            atexit.register(os._exit, 3)
+        return super().label(atoms)
+
+class Waiting(Labeller):
+    def label(self, atoms):
+        program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        pathlib.Path("program.pid").write_text(str(program.pid))
+        if atoms.info["sample_seed"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        program.wait()
 """
 
 
@@ -120,6 +136,63 @@ def test_a_process_that_dies_costs_its_frame_only_and_retry_labels_it(tmp_path, 
     monkeypatch.setattr(run.Labeller, "of", lambda settings: Labeller(settings, "emt"))
     assert run.label(copper(), SETTINGS, tmp_path / "out").labelled == 2
     again = run.label(copper(), SETTINGS, tmp_path / "out", retry=True)
+    assert (again.labelled, again.failures) == (3, [])
+
+
+def test_a_frame_that_failed_is_not_blamed_for_one_that_kills_the_process_later(tmp_path, monkeypatch, dying):
+    monkeypatch.setattr(run.Labeller, "of", lambda settings: dying.Dying(settings, "emt"))
+    frames = copper()
+    frames[0].numbers[0] = 42
+    found = run.label(frames, SETTINGS, tmp_path / "out")
+    assert [one.index for one in found.failures] == [0, 1]
+    assert found.failures[0].reason.startswith("NotImplementedError: No EMT-potential")
+    assert found.failures[1].reason == "the process ended with signal SIGKILL"
+
+
+def test_a_process_that_dies_when_all_is_done_costs_nothing(tmp_path, monkeypatch, dying):
+    monkeypatch.setattr(run.Labeller, "of", lambda settings: dying.DyingAtTheEnd(settings, "emt"))
+    found = run.label(copper(), SETTINGS, tmp_path / "out")
+    assert (found.labelled, found.failures) == (3, [])
+    assert len(read(found.path, ":")) == 3
+
+
+def is_running(pid):
+    status = Path(f"/proc/{pid}/status")
+    return status.is_file() and "zombie" not in status.read_text()
+
+
+def wait_until(condition):
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come about")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads what runs from Linux's /proc")
+def test_programs_end_with_the_process_that_started_them(tmp_path, monkeypatch, dying):
+    monkeypatch.setattr(run.Labeller, "of", lambda settings: dying.Waiting(settings, "emt"))
+    (killed,) = run.label(copper()[1:2], SETTINGS, tmp_path / "killed").failures
+    assert "SIGKILL" in killed.reason
+    pid = (tmp_path / "killed/outputs/0000/program.pid").read_text()
+    wait_until(lambda: not is_running(pid))
+    written = tmp_path / "ended/outputs/0000/program.pid"
+
+    def interrupt(_done, _failed):
+        if written.is_file() and written.read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.label(copper(1), SETTINGS, tmp_path / "ended", on_progress=interrupt)
+    wait_until(lambda: not is_running(written.read_text()))
+
+
+def test_another_structure_in_the_place_of_a_failed_one_is_tried(tmp_path):
+    frames = copper()
+    frames[1].numbers[0] = 42
+    assert run.label(frames, SETTINGS, tmp_path / "out").labelled == 2
+    frames[1].numbers[0] = 29
+    again = run.label(frames, SETTINGS, tmp_path / "out")
     assert (again.labelled, again.failures) == (3, [])
 
 
@@ -173,14 +246,24 @@ def test_calculators_that_do_not_exist_or_are_not_installed_are_named():
         Labeller.of(replace(SETTINGS, calculator="asap"))
 
 
-def test_a_model_of_ours_labels(tmp_path):
+def test_a_model_of_ours_labels_and_one_of_other_weights_is_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy_of(find_model("mo-ft"), Path("mine.safetensors"))
     frame = bulk("Mo", cubic=True)
     frame.rattle(0.05, seed=1)
-    found = run.label([frame], replace(SETTINGS, calculator="model:mo-ft"), tmp_path / "out")
+    settings = replace(SETTINGS, calculator="model:mine.safetensors")  # the process that labels works elsewhere
+    found = run.label([frame], settings, tmp_path / "out")
     labelled = read(found.path)
     assert found.failures == []
     assert labelled.info["config_type"] == "unnamed"
-    assert labelled.info["label_code"].startswith("model:mo-ft (mace")
+    assert labelled.info["label_code"].startswith("model:mine.safetensors (mace")
+    copy_of(find_model("si-ft"), Path("mine.safetensors"))
+    with pytest.raises(DataError, match=r"labelled by model:mine.* weights .*, this is model:mine"):
+        run.label([frame], settings, tmp_path / "out")
+
+
+def copy_of(card, path):
+    path.write_bytes(card.verified_path().read_bytes())
 
 
 def test_killed_at_any_moment_and_run_again_no_frame_is_lost_or_repeated(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mace_ft_bench.leaderboard.gate import RELATIVE_SLACK, TOLERANCE_SLACK, compare_models, passes
+from mace_ft_bench.leaderboard.gate import RELATIVE_SLACK, TOLERANCE_SLACK, compare_models, grown, passes
 
 from .fabricated import make_case, make_record
 
@@ -40,6 +40,14 @@ def test_slack_allows_noise_and_no_more():
     allowed = 1.0 + RELATIVE_SLACK + TOLERANCE_SLACK
     assert outcomes([("ok", 1.0), ("ok", allowed - 1e-6)], parent) == ["as good", "as good"]
     assert outcomes([("ok", 1.0), ("ok", allowed + 1e-6)], parent) == ["as good", "worse"]
+
+
+def test_averages_of_dynamics_may_scatter_by_a_tolerance():
+    case = make_case("water", property="molecular_dynamics")
+    for error, worse in ((1.9, False), (2.1, True)):
+        before = {name: metric.tolerance for name, metric in case.metrics.items()}
+        assert bool(grown(case, {name: error * value for name, value in before.items()}, before)) == worse
+        assert grown(make_case("lattice"), {"a_percent": error}, {"a_percent": 1.0})
 
 
 def test_a_bad_parent_is_no_excuse():

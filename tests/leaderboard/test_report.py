@@ -21,7 +21,7 @@ from mace_ft_bench.leaderboard.main_table import main_rows
 from mace_ft_bench.leaderboard.provenance import provenance_rows
 from mace_ft_bench.leaderboard.report import to_html, write_report
 from mace_ft_bench.leaderboard.table import escape, markdown_table, to_markdown
-from mace_ft_bench.results.case import load_cases
+from mace_ft_bench.results.case import Metric, load_cases
 from mace_ft_bench.results.record import Provenance
 
 from .fabricated import ELASTIC, GSFE, elastic_case, gsfe_case, make_case, make_record
@@ -179,6 +179,15 @@ def test_the_reference_of_a_curve_shows_its_barrier(board):
     assert rows["good", "measured"].cells[1].value == "0.100"
 
 
+def test_no_number_of_a_model_is_shown_as_one_of_an_experiment():
+    scored = replace(make_case("water").references[0], kind="experiment", values={})
+    case = make_case("water", references=(scored,), metrics={"a_angstrom": Metric("a", "Å", 1.0)})
+    record = replace(make_record("m", case), result={"a_angstrom": 3.2}, errors={"a_angstrom": 0.0})
+    rows = {row.name: row for row in case_section(make_board([record], [case]), case).rows}
+    assert rows["m"].cells[0].value == "3.200"
+    assert rows["DFT"].cells[0].value == "—"
+
+
 def test_failed_cells_are_marked_as_failed(board):
     bad = next(row for row in main_rows(board) if row.model == "bad")
     assert [(cell.text, cell.failed) for cell in bad.cells] == [
@@ -261,7 +270,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, cases, 
     def fail(*_args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(report.Path, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_report([make_record("m", cases[0])], cases, tmp_path)
     assert paths.markdown.read_text(encoding="utf-8") == before

@@ -154,6 +154,15 @@ def test_every_failure_has_its_status_type_and_message(lattice_task, store, comp
     assert store.all() == [record]
 
 
+def test_a_metric_without_an_error_is_named(emt, cases, store):
+    lattice = cases["lattice"]
+    misspelt = replace(lattice, metrics={"a_pct": lattice.metrics["a_percent"]})
+    (record,) = run(plan([emt], [misspelt], CPU), store)
+    assert record.status == "ok"
+    assert record.message.startswith("no error called a_pct, which scores zero; there is ")
+    assert "a_percent" in record.message
+
+
 def test_ctrl_c_is_no_failure_of_the_model(emt, cases, store, computing):
     computing(raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
@@ -397,7 +406,7 @@ def test_a_case_with_dispersion_adds_it_to_models_without(cases, store, monkeypa
     (first, second) = run(plan([model_spec("emt")], [plain, with_d3], CPU), store)
     assert first.provenance.dispersion == "none"
     if text is None:
-        assert second.status == "error"
+        assert second.status == "unsupported"
         assert "dispersion" in second.message or "D3" in second.message
         return
     assert second.provenance.dispersion == text
