@@ -196,7 +196,7 @@ class Acceleration:
         backend = self._build(name, required=required)
         if backend is None or name == PLAIN:
             return backend
-        differs = _probe(backend, graph, expected, TOLERANCES[self._dtype])
+        differs = probe(backend, graph, expected, TOLERANCES[self._dtype])
         if differs is None:
             return backend
         message = f'"{name}" is not used: on this structure it differs from the plain path in {differs}.'
@@ -229,7 +229,7 @@ class Acceleration:
         return {"model": digest.hexdigest()[:16], "device": device, "dtype": self._dtype, "size_class": size}
 
 
-def _probe(backend: Backend, graph: Graph, expected: Output, tolerance: Tolerance) -> str | None:
+def probe(backend: Backend, graph: Graph, expected: Output, tolerance: Tolerance) -> str | None:
     """Return what a way gets wrong on a structure that the plain one could evaluate, or None."""
     try:
         output = backend.evaluate(graph)

@@ -13,6 +13,7 @@ from mace_ft_bench.datasets.readers import READERS, read_frames
 from mace_ft_bench.datasets.readers.labels import NONE
 from mace_ft_bench.errors import CardError, DataError, suggestion
 from mace_ft_bench.units import EV_PER_A3_IN_GPA
+from mace_ft_bench.voigt import voigt_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -226,7 +227,9 @@ def summarise(frames: Sequence[Atoms]) -> Summary:
     """Return what a user should look at before training on frames."""
     energies = [frame.info[ENERGY] / len(frame) for frame in frames if ENERGY in frame.info]
     forces = [frame.arrays[FORCES].ravel() for frame in frames if FORCES in frame.arrays]
-    pressures = [-frame.info[STRESS][:3].mean() * EV_PER_A3_IN_GPA for frame in frames if STRESS in frame.info]
+    pressures = [
+        -voigt_label(frame.info[STRESS])[:3].mean() * EV_PER_A3_IN_GPA for frame in frames if STRESS in frame.info
+    ]
     return Summary(
         frames=len(frames),
         atoms=sum(map(len, frames)),

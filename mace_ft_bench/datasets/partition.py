@@ -100,7 +100,7 @@ def partition(
     seed
         The same frames and seed give the same parts.
     first
-        Frames that go into the first part whatever is drawn, such as isolated atoms.
+        Frames that go into the first part that has a fraction, whatever is drawn, such as isolated atoms.
 
     Raises
     ------
@@ -123,9 +123,10 @@ def partition(
     _fill_empty(place, members, fractions)
     dropped = _gaps(names, place, grouping.gap, frozenset(first)) if grouping.gap else set()
     parts: list[list[int]] = [[] for _ in fractions]
+    begin = next(part for part, share in enumerate(fractions) if share > 0)
     for index, name in enumerate(names):
         if index not in dropped:
-            parts[0 if index in first else place[name]].append(index)
+            parts[begin if index in first else place[name]].append(index)
     for share, part in zip(fractions, parts, strict=True):
         if share > 0 and not part:
             raise DataError(f"Gaps leave the fraction of {share:g} without frames.", fix="make gaps smaller.")

@@ -362,6 +362,8 @@ class _Run:
         start = self._first
         for array in (start.numbers, start.positions, start.cell.array, start.pbc, start.get_masses()):
             digest.update(np.ascontiguousarray(array).tobytes())
+        for constraint in self._atoms.constraints:
+            digest.update(np.sort(constraint.index).tobytes())
         return digest.hexdigest()
 
 

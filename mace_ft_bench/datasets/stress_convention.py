@@ -10,6 +10,7 @@ import numpy as np
 from mace_ft_bench.datasets.frames import ENERGY, STRESS
 from mace_ft_bench.errors import DataError
 from mace_ft_bench.units import EV_PER_A3_IN_GPA
+from mace_ft_bench.voigt import voigt_label
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -117,7 +118,7 @@ def pressure_response(frames: list[Atoms]) -> PressureResponse:
             f"{len(used)} frames with stress labels hardly differ in volume.",
             fix="give compressed and expanded frames.",
         )
-    pressures = -np.array([frame.info[STRESS][:3].mean() for frame in used]) * EV_PER_A3_IN_GPA
+    pressures = -np.array([voigt_label(frame.info[STRESS])[:3].mean() for frame in used]) * EV_PER_A3_IN_GPA
     fit, covariance = np.polyfit(-np.log(volumes), pressures, 1, cov=True)
     energies = np.array([frame.info.get(ENERGY, np.nan) / len(frame) for frame in used])
     return PressureResponse(

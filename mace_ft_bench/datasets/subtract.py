@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
 from mace_ft_bench.errors import DataError
+from mace_ft_bench.voigt import voigt_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +51,9 @@ def subtract(frames: Iterable[Atoms], calculator: Calculator, *, name: str) -> l
         if FORCES in frame.arrays:
             copy.arrays[FORCES] = frame.arrays[FORCES] - copy.get_forces(apply_constraint=False)
         if STRESS in frame.info:
-            copy.info[STRESS] = frame.info[STRESS] - copy.get_stress(apply_constraint=False)
+            copy.info[STRESS] = voigt_label(frame.info[STRESS], f"{STRESS} of frame {index}") - copy.get_stress(
+                apply_constraint=False
+            )
         copy.info[SUBTRACTED] = name
         copy.calc = None
         rest.append(copy)

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, STRESS
 from mace_ft_bench.errors import DataError
 from mace_ft_bench.properties.checks import require_finite
 from mace_ft_bench.units import EV_PER_A3_IN_GPA, MEV
+from mace_ft_bench.voigt import voigt_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +94,8 @@ def compare_labels(
         columns["energy"].append(None if energy is None else energy * MEV / len(frame))
         forces = _pair(frame.arrays.get(FORCES), found.forces, f"{FORCES} of {where}")
         columns["forces"].append(None if forces is None else forces * MEV)
-        stress = _pair(_voigt(frame.info.get(STRESS)), found.stress, f"{STRESS} of {where}")
+        label = None if STRESS not in frame.info else voigt_label(frame.info[STRESS], f"{STRESS} of {where}")
+        stress = _pair(label, found.stress, f"{STRESS} of {where}")
         columns["stress"].append(None if stress is None else stress * EV_PER_A3_IN_GPA)
     columns["energy_relative"] = _relative(
         columns["energy"], [(_group(frame), _composition(frame)) for frame in frames]
@@ -108,14 +109,6 @@ def _group(frame: Atoms) -> str:
 
 def _composition(frame: Atoms) -> str:
     return str(frame.symbols.formula.reduce()[0].format("hill"))
-
-
-def _voigt(label: Any) -> Array | None:  # noqa: ANN401 - numbers or arrays
-    """Return a stress label in ASE's Voigt order; one of another shape as it is, to be refused."""
-    stress = None if label is None else np.asarray(label, dtype=float)
-    if stress is not None and stress.size == 9:  # noqa: PLR2004 - 3 x 3
-        return np.asarray(full_3x3_to_voigt_6_stress(stress.reshape(3, 3)), dtype=float)
-    return stress
 
 
 def _pair(label: Any, prediction: Any, what: str) -> Array | None:  # noqa: ANN401 - numbers or arrays

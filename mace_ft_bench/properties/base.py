@@ -84,9 +84,11 @@ def evaluate(calculator: Calculator, frames: Iterable[Atoms], *, stress: bool = 
 def _one(calculator: Calculator, frame: Atoms, *, stress: bool) -> dict[str, Any]:
     atoms = frame.copy()
     atoms.calc = calculator
-    results = {"energy": float(atoms.get_potential_energy()), "forces": atoms.get_forces().copy()}
+    # of fixed atoms, too: a batched calculator knows no constraints either
+    forces = atoms.get_forces(apply_constraint=False).copy()
+    results = {"energy": float(atoms.get_potential_energy()), "forces": forces}
     if stress and atoms.cell.rank == 3:  # noqa: PLR2004 - three dimensions
-        results["stress"] = atoms.get_stress().copy()
+        results["stress"] = atoms.get_stress(apply_constraint=False).copy()
     return results
 
 

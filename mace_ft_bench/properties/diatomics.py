@@ -120,7 +120,9 @@ def _radii(pair: str) -> float:
 
 def _curve(pair: str, calc: Calculator, settings: Settings) -> tuple[Numbers, Numbers, Numbers]:
     """Return distances [Angstrom], energies [eV] and forces [eV/Angstrom], which are positive where they repel."""
-    distances = np.linspace(settings.nearest * _radii(pair), settings.furthest, settings.points)
+    nearest = settings.nearest * _radii(pair)
+    require(nearest < settings.furthest, f"furthest = {settings.furthest} is nearer than nearest.", fix="use 5.5.")
+    distances = np.linspace(nearest, settings.furthest, settings.points)
     cell = np.full(3, settings.box)
     frames = [Atoms(pair.split("-"), [(0, 0, 0), (r, 0, 0)], cell=cell, pbc=True) for r in distances]
     results = evaluate(calc, frames, stress=False)

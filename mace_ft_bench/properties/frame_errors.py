@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from mace_ft_bench.composition import composition_shares, fit_element_zeros
@@ -23,6 +22,7 @@ from mace_ft_bench.properties.base import Evaluation, Property, evaluate
 from mace_ft_bench.properties.checks import require, require_finite
 from mace_ft_bench.toml_schema import StrictTable
 from mace_ft_bench.units import EV_PER_A3_IN_GPA, MEV
+from mace_ft_bench.voigt import voigt_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,7 +185,8 @@ def _shifted(item: _Compared, zero: Array | None) -> _Compared:
 
 def _compare_frame(frame: Atoms, model: Evaluation) -> _Compared:
     energy, forces = frame.info.get("REF_energy"), frame.arrays.get("REF_forces")
-    stress = None if model.stress is None else _voigt(frame.info.get("REF_stress"))
+    label = None if model.stress is None else frame.info.get("REF_stress")
+    stress = None if label is None else voigt_label(label)
     return _Compared(
         config_type=str(frame.info.get("config_type", "unspecified")),
         symbols=tuple(frame.symbols),
@@ -206,18 +207,6 @@ def _pair(reference: Any, model: Any, label: str) -> Array:  # noqa: ANN401 - nu
         )
     require_finite(found.ravel().tolist(), f"a value for {label}")
     return np.array([expected.ravel(), found.ravel()]).squeeze()
-
-
-def _voigt(label: Any) -> Array | None:  # noqa: ANN401 - numbers or arrays
-    """Return a stress label in ASE's Voigt order (xx, yy, zz, yz, xz, xy)."""
-    if label is None:
-        return None
-    stress = np.asarray(label, dtype=float)
-    if stress.shape == _VOIGT:
-        return stress
-    if stress.shape not in _FULL:
-        raise DataError(f"REF_stress has shape {stress.shape}.", fix="give 6, 9 or 3 x 3 numbers.")
-    return np.asarray(full_3x3_to_voigt_6_stress(stress.reshape(3, 3)), dtype=float)
 
 
 def _stack(pairs: Any) -> Array | None:  # noqa: ANN401 - an iterator of arrays and None

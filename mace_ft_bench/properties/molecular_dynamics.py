@@ -364,7 +364,8 @@ def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:
 
     ``mean_temperature_k`` is what the mean is off the thermostat by beyond three standard errors, so that a short
     trajectory is not scored by its noise; ``bonds_kept_percent`` counts from 100, all bonds of the start. Peaks and
-    diffusion are compared with the reference where it has them.
+    diffusion are compared with the reference where it has them; where no pair of atoms lies within reach, there is no
+    peak and no error of it, which scores zero.
 
     Raises
     ------
@@ -379,6 +380,8 @@ def compare(result: Result, reference: Mapping[str, Any]) -> dict[str, float]:
     for name in ("profile_first_peak_nm", "rdf_first_peak_angstrom", "diffusion_cm2_per_s"):
         if name in reference:
             value = getattr(result, name)
+            if value is None and name.startswith("rdf") and result.rdf_r_angstrom:
+                continue
             if value is None:
                 raise DataError(f"{name} was not computed.", fix="ask for it in [settings], or remove the reference.")
             errors[name] = value - reference[name]

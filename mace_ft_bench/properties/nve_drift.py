@@ -43,6 +43,7 @@ class Settings(StrictTable):
 
     def __post_init__(self) -> None:
         require_positive(self, "temperature", "timestep", "steps")
+        require(self.seed >= 0, f"seed = {self.seed} is negative.", fix="use 0.")
         require(min(self.repeat) > 0, f"repeat = {self.repeat} is not positive.", fix="give a supercell, as [2, 2, 2].")
 
 

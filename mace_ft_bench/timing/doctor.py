@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ase.build import bulk
 
-from mace_ft_bench.calculators.acceleration import PLAIN, TOLERANCES, difference
+from mace_ft_bench.calculators.acceleration import PLAIN, TOLERANCES, probe
 from mace_ft_bench.calculators.backends import BUILDERS
 from mace_ft_bench.calculators.graph import join, pair_table
 from mace_ft_bench.calculators.neighbors import NeighborList, SkinSettings
@@ -105,9 +105,11 @@ def _check(name: str, model: Any, graph: Graph, expected: Output, where: tuple[s
         backend = BUILDERS[name](model, 0)
     except AccelerationError as error:
         return AcceleratorCheck(name, *where, None, error.message)
-    differs = difference(backend.evaluate(graph), expected, TOLERANCES[where[1]], graph.sizes)
+    wrong = probe(backend, graph, expected, TOLERANCES[where[1]])
+    if wrong is not None and wrong.startswith("raising"):
+        return AcceleratorCheck(name, *where, None, wrong)
     time = time_in_turns({name: lambda: backend.evaluate(graph)}, rounds=_ROUNDS)
-    return AcceleratorCheck(name, *where, time.median(name), "same" if differs is None else f"differs in {differs}")
+    return AcceleratorCheck(name, *where, time.median(name), "same" if wrong is None else f"differs in {wrong}")
 
 
 def _crystal(model: Any, repeat: int) -> Graph:  # noqa: ANN401 - a ScaleShiftMACE

@@ -113,6 +113,14 @@ def test_an_existing_file_is_kept_unless_overwrite_is_given(here):
     assert len(frames_of_extxyz(here / "out.xyz")) == 2
 
 
+def test_a_source_is_never_overwritten(here):
+    keys = ["--format", "extxyz", "--energy-key", "energy", "--forces-key", "none", "--config-type", "a"]
+    before = (here / "frames.xyz").read_bytes()
+    error = refusal("frames.xyz", *keys, "--ignore-stress", "--out", "frames.xyz", "--overwrite")
+    assert "frames.xyz is a source" in str(error)
+    assert (here / "frames.xyz").read_bytes() == before
+
+
 def test_frames_without_a_label_are_written_on_request(here):
     text = (here / "frames.xyz").read_text()
     (here / "frames.xyz").write_text(text + text.replace("energy=-1.25", ""))

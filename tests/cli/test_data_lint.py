@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import write
 from typer.testing import CliRunner
 
@@ -17,7 +19,7 @@ from mace_ft_bench.datasets import fetch as fetcher
 from mace_ft_bench.datasets.exact_extxyz import write_exact
 from mace_ft_bench.datasets.frames import labelled
 from mace_ft_bench.datasets.readers.extxyz import frames_of_extxyz
-from mace_ft_bench.errors import CardError, DataError, MaceFtBenchError, UnknownNameError
+from mace_ft_bench.errors import DataError, MaceFtBenchError, UnknownNameError
 
 
 def copper(seed):
@@ -122,6 +124,39 @@ def test_safe_repairs_are_written_and_told(frames):
     assert {found["check"] for found in again["findings"] if found["severity"] == "error"} == set()
 
 
+def test_a_repair_leaves_labels_of_a_wrong_shape_alone(frames):
+    for frame in frames:
+        frame.info["dft_energy"] = frame.info.pop("REF_energy")
+    frames[3].info["dft_energy"] = np.array([1.0, 2.0, 3.0])
+    write_exact(frames, Path("raw.xyz"))
+    result = invoke("raw.xyz", "--fix", "--out", "fixed.xyz")
+    assert result.exit_code == 2, result.exception
+    assert "wrong-shape" in result.output
+    fixed = frames_of_extxyz(Path("fixed.xyz"))
+    assert ["REF_energy" in frame.info for frame in fixed] == [index != 3 for index in range(12)]
+
+
+def test_what_belongs_to_a_frame_stays_with_it_and_fixed_atoms_stay_fixed():
+    water = molecule("H2O", vacuum=3.0, pbc=True)
+    water.set_constraint(FixAtoms([1]))
+    water.calc = SinglePointCalculator(
+        water, energy=-1.0, forces=np.full((3, 3), 0.1), dipole=np.array([0.1, 0.2, 0.3]), charges=np.arange(3.0)
+    )
+    write("water.xyz", water, format="extxyz", columns=["symbols", "positions", "move_mask"])
+    assert invoke("water.xyz", "--fix", "--out", "fixed.xyz").exit_code < 2
+    (fixed,) = frames_of_extxyz(Path("fixed.xyz"))
+    assert "dipole" not in fixed.arrays
+    assert fixed.constraints[0].index.tolist() == [1]
+    text = Path("fixed.xyz").read_text(encoding="utf-8")
+    assert 'dipole="0.1 0.2 0.3"' in text
+
+
+def test_a_source_is_never_overwritten():
+    before = Path("good.xyz").read_bytes()
+    assert "is a source" in str(refusal("good.xyz", "--fix", "--out", "good.xyz", "--overwrite"))
+    assert Path("good.xyz").read_bytes() == before
+
+
 def test_labels_that_ase_swallows_are_brought_back(frames):
     for frame in frames:
         frame.info["energy"] = frame.info.pop("REF_energy")
@@ -149,9 +184,6 @@ def test_what_is_refused(frames):
     assert "belong together" in str(refusal("good.xyz", "--out", "fixed.xyz"))
     write_exact(frames, Path("fixed.xyz"))
     assert "exists" in str(refusal("good.xyz", "--fix", "--out", "fixed.xyz"))
-    edit = refusal("good.xyz", "--fix", "--out", "good.xyz", "--overwrite")
-    assert isinstance(edit, CardError)
-    assert "is linted" in str(edit)
     assert "does not exist" in str(refusal("other.xyz"))
     Path("frames.db").touch()
     other = refusal("frames.db")

@@ -107,6 +107,14 @@ def test_labels_of_other_names_survive(frames):
     assert "virial=" in Path("parts/train.xyz").read_text(encoding="utf-8")
 
 
+def test_a_source_in_the_folder_is_never_overwritten(frames):
+    Path("parts").mkdir()
+    write_exact(frames, Path("parts/train.xyz"))
+    error = refusal("parts/train.xyz", "--out", "parts", "--overwrite")
+    assert "A source lies in parts" in str(error)
+    assert len(energies("parts/train.xyz")) == 40
+
+
 def test_what_is_refused():
     assert isinstance(refusal("all.xyz", "--out", "all.xyz"), DataError)
     assert 'cannot be divided by "group"' in str(refusal("all.xyz", "--out", "parts", "--by", "group"))

@@ -91,6 +91,14 @@ def test_some_frames_always_train():
         assert 30 in partition(frames, Grouping("frame"), (0.4, 0.3, 0.3), seed=seed, first=[30]).parts[0]
 
 
+def test_without_a_first_part_they_go_into_the_next():
+    frames = frames_of(["md"] * 6 + ["isolated"])
+    parts = partition(frames, Grouping("frame"), (0.0, 0.5, 0.5), seed=0, first=[6]).parts
+    assert parts[0] == ()
+    assert 6 in parts[1]
+    assert sorted(index for part in parts for index in part) == list(range(7))
+
+
 def test_a_part_without_fraction_stays_empty():
     parts = partition(frames_of(["md"] * 20), Grouping("frame"), (0.9, 0.1, 0.0), seed=0).parts
     assert [len(part) for part in parts] == [18, 2, 0]

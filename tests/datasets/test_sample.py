@@ -448,6 +448,10 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path):
     for atoms, options in ((crystal, SampleSettings(equilibration=0, production=30)), (moved, settings)):
         with pytest.raises(DataError, match="another structure or other settings.*To fix: delete it"):
             sample(atoms, einstein(crystal), options, checkpoint=path)
+    fixed = crystal.copy()
+    fixed.set_constraint(FixAtoms([0, 1]))
+    with pytest.raises(DataError, match="another structure or other settings"):
+        sample(fixed, einstein(crystal), settings, checkpoint=path)
     with pytest.raises(DataError, match="another calculator.*To fix"):
         sample(crystal, EMT(), settings, checkpoint=path)
     again = SampleSettings(equilibration=0, production=20, checkpoint_every=7)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from mace_ft_bench.datasets.frames import labelled
 from mace_ft_bench.datasets.stress_convention import pressure_response, shear_response
@@ -173,6 +174,15 @@ def test_frames_of_molecular_dynamics_tell_the_sign(copper, emt, sign):
     response = pressure_response(relabelled(frames, lambda stress: sign * stress))
     assert response.is_consistent is (sign > 0)
     assert abs(response.bulk_modulus_gpa) > 3 * response.standard_error_gpa
+
+
+def test_nine_numbers_say_the_same_as_six(expanded):
+    whole = [frame.copy() for frame in expanded]
+    for frame in whole:  # as ASE reads them
+        frame.info["REF_stress"] = voigt_6_to_full_3x3_stress(frame.info["REF_stress"])
+    full = pressure_response(whole)
+    assert full.bulk_modulus_gpa == pytest.approx(pressure_response(expanded).bulk_modulus_gpa)
+    assert full.ratio_to_energies == pytest.approx(1.0, abs=0.01)
 
 
 def test_noise_is_no_evidence(expanded):

@@ -7,6 +7,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS, labelled
 from mace_ft_bench.datasets.subtract import SUBTRACTED, subtract
@@ -36,6 +37,13 @@ def test_the_rest_remains():
     assert original.info.keys() == before.info.keys()
     assert original.info[ENERGY] == before.info[ENERGY]
     np.testing.assert_array_equal(original.arrays[FORCES], before.arrays[FORCES])
+
+
+def test_a_stress_of_nine_numbers_is_the_same():
+    original, other = frame(), frame()
+    other.info[STRESS] = voigt_6_to_full_3x3_stress(other.info[STRESS])
+    one, same = subtract([original, other], EMT(), name="EMT")
+    np.testing.assert_allclose(one.info[STRESS], same.info[STRESS], atol=1e-15)
 
 
 def test_what_is_missing_stays_missing():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from mace_ft_bench.errors import CardError, DataError, UnstableError
@@ -34,6 +35,13 @@ def labelled(seed: int, repeat: int = 1, config_type: str = "bulk"):
 @pytest.fixture
 def frames():
     return [labelled(1), labelled(2, repeat=2), labelled(3, config_type="hot")]
+
+
+def test_fixed_atoms_have_forces(frames):
+    for frame in frames:
+        frame.set_constraint(FixAtoms([0, 1]))
+    result = frame_errors.compute(frames, EMT(), CHOICE)
+    assert result.overall["force_rmse_mev_per_a"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_perfect_labels_give_zero(frames):

@@ -86,6 +86,15 @@ def test_doctor_says_why_something_cannot_be_used(monkeypatch):
     assert found["cueq"].verdict.startswith("differs in energy per atom by 0.001")
     assert not found["cueq"].good
 
+    class Breaking(Off):
+        def evaluate(self, graph):
+            raise RuntimeError(f"no kernel for {len(graph.sizes)} structures")
+
+    monkeypatch.setitem(backends.BUILDERS, "cueq", lambda model, head: Breaking(plain(model, head)))
+    (broken,) = (check for check in doctor.check_accelerators("mo-ft", repeat=1)[:3] if check.name == "cueq")
+    assert (broken.good, broken.milliseconds) == (False, None)
+    assert broken.verdict == "raising RuntimeError('no kernel for 1 structures')"
+
 
 def test_packages_and_devices():
     assert doctor.packages()["mace-torch"] == "0.3.16"

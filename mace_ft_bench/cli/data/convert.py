@@ -89,7 +89,7 @@ def convert(
         "allow_truncated": allow_truncated,
     }
     given = {name: value for name, value in options.items() if value not in (None, False)}
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, sources=sources)
     name = format_ or converter.choose_format(sources)
     frames = converter.convert(sources, name, given, allow_missing=allow_missing)
     write_exact(frames, out)

@@ -21,18 +21,20 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file i
 Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
+def refuse_existing(out: Path, *, overwrite: bool, sources: Sequence[Path | str] = ()) -> None:
     """Refuse an output file before any work is done.
 
     Raises
     ------
     DataError
-        If it exists, has no folder, or the name of another format.
+        If it exists, has no folder, the name of another format, or is one of the sources, which nothing overwrites.
     """
     if out.suffix not in _SUFFIXES:
         raise DataError(f"{out} would hold extended XYZ.", fix=f"name it *{' or *'.join(_SUFFIXES)}.")
     if not out.parent.is_dir():
         raise DataError(f"The folder {out.parent} does not exist.", fix="make it.")
+    if out.resolve() in {Path(source).resolve() for source in sources}:
+        raise DataError(f"{out} is a source.", fix="write to another file.")
     if out.exists() and not overwrite:
         raise DataError(f"{out} exists.", fix="choose another name, or pass --overwrite.")
 

@@ -40,9 +40,7 @@ def lint(
     if fix != (out is not None):
         raise CardError("--fix and --out belong together.", fix="name the file to write with --out FIXED.xyz.")
     if out is not None:
-        refuse_existing(out, overwrite=overwrite)
-        if out.resolve() in {Path(source).resolve() for source in sources}:
-            raise CardError(f"{out} is linted.", fix="write the repaired frames to another file.")
+        refuse_existing(out, overwrite=overwrite, sources=sources)
     frames, names = read_sources(sources, mirror=mirror)
     others, _ = read_sources(against or [], mirror=mirror)
     with error_console().status("reading") as status:

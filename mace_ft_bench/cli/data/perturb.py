@@ -51,7 +51,7 @@ def perturb(
         seed=seed,
         config_type=config_type,
     )
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, sources=structures)
     frames = make(read_structures(structures), settings)
     write_extxyz(frames, out)
     if json:

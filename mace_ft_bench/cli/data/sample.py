@@ -75,7 +75,7 @@ def sample(
         checkpoint_every=checkpoint_every,
         config_type=config_type,
     )
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, sources=[structure])
     atoms = _one_structure(structure)
     found = _run(atoms, _calculator(model, device, dtype, dispersion), settings, _checkpoint(out))
     _write(found, out, model)

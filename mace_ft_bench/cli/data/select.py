@@ -46,7 +46,7 @@ def select(
         raise UnknownNameError(f'No method is called "{method}".', fix=suggestion(method, chooser.METHODS))
     if method == "farthest-point" and model is None:
         raise CardError("Farthest-point sampling needs descriptors.", fix="name a MACE model with --model.")
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, sources=frames)
     structures = read_structures(frames)
     chooser.check_count(count, len(structures))
     found = _environments(structures, model, device, dtype) if model else None

@@ -54,6 +54,8 @@ def split(
     grouping = parse_grouping(by, gap=gap)
     files = {name: out / f"{name}.xyz" for name, share in zip(_PARTS, fractions, strict=True) if share > 0}
     _refuse_existing(out, list(files.values()), overwrite=overwrite)
+    if {path.resolve() for path in files.values()} & {Path(source).resolve() for source in sources}:
+        raise DataError(f"A source lies in {out} under the name of a part.", fix="name another folder.")
     frames, names = read_sources(sources, mirror=mirror)
     isolated = [index for index, frame in enumerate(frames) if is_isolated(frame)]
     parted = partition(frames, grouping, fractions, seed=seed, first=isolated)

@@ -39,7 +39,7 @@ def subtract_d3(
     from mace_ft_bench.datasets.frames import write_extxyz  # noqa: PLC0415 - imports ASE's formats
     from mace_ft_bench.datasets.subtract import SUBTRACTED  # noqa: PLC0415 - beside its use
 
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, sources=frames)
     calculator = _calculator(functional, damping, cutoff, abc=abc)
     structures = read_structures(frames)
     _refuse_unusable(structures, partial=partial)

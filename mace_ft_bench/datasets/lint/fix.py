@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mace_ft_bench.datasets.frames import ENERGY, FORCES, STRESS
 from mace_ft_bench.datasets.lint.keys import as_in_file
-from mace_ft_bench.datasets.lint.labels import not_finite, placeholders
+from mace_ft_bench.datasets.lint.labels import fits, not_finite, placeholders
 from mace_ft_bench.datasets.lint.repeats import exact_repeats
 
 if TYPE_CHECKING:
@@ -53,12 +55,14 @@ def _renamed(frame: Atoms, linted: Linted, index: int) -> tuple[Atoms, list[str]
         found = linted.keys[index].labels[label]
         if len(found) != 1 or found[0] == label or found[0] not in linted.unique[label]:
             continue
+        if not fits(linted.adopted[index], label):  # a finding of its own
+            continue
         store = copy.info if found[0] in copy.info else copy.arrays
         value = store.pop(found[0])
         if label == FORCES:
             copy.arrays[FORCES] = value
         else:
-            copy.info[ENERGY] = float(value)
+            copy.info[ENERGY] = float(np.asarray(value).item())
         words.append(f"{found[0]} renamed to {label}")
     return copy, words
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
+from ase.outputs import all_outputs
 
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, STRESS
 from mace_ft_bench.datasets.lint.finding import Finding
@@ -35,6 +37,10 @@ _ORIGINS = frozenset(
 )
 HIDDEN = "_of_the_file"
 """What our reader of extended XYZ adds to the keys that ASE would take to itself."""
+_OF_ATOMS = frozenset(name for name, kind in all_outputs.items() if getattr(kind, "shapespec", ())[:1] == ("natoms",))
+"""What calculators have for every atom."""
+_MOVES = "move_mask"
+"""Column of which ASE makes the constraint of fixed atoms."""
 _KINDS = {ENERGY: "energy", FORCES: "forces", STRESS: "stress"}
 
 
@@ -177,10 +183,12 @@ def as_in_file(frame: Atoms) -> Atoms:
     """Return a copy without calculator, whose labels have the names of the file they were read from."""
     copy: Atoms = frame.copy()
     for name, value in (frame.calc.results if frame.calc is not None else {}).items():
-        store = copy.arrays if np.shape(value)[:1] == (len(frame),) else copy.info
+        store = copy.arrays if name in _OF_ATOMS else copy.info
         store.setdefault(name, np.array(value) if store is copy.arrays else value)
     for name in [name for name in copy.info if name.endswith(HIDDEN)]:
         copy.info[_shown(name)] = copy.info.pop(name)
+    if fixed := [one.index for one in copy.constraints if isinstance(one, FixAtoms)]:
+        copy.arrays[_MOVES] = np.isin(np.arange(len(copy)), np.concatenate(fixed), invert=True)
     return copy
 
 

@@ -67,7 +67,7 @@ def wrong_shape(frames: Frames) -> list[Finding]:
     """Find labels that are no numbers, or not of the shape of the frame."""
     found = []
     for label in _LABELS:
-        wrong = [index for index, frame in frames.items() if has(frame, label) and not _fits(frame, label)]
+        wrong = [index for index, frame in frames.items() if has(frame, label) and not fits(frame, label)]
         if wrong:
             shape = np.shape(label_of(frames[wrong[0]], label))
             found.append(
@@ -204,7 +204,7 @@ def usable(frames: Frames) -> dict[int, Atoms]:
             continue
         copy = frame.copy()
         for label in _LABELS:
-            if has(frame, label) and not (_fits(frame, label) and _is_finite(frame, label)):
+            if has(frame, label) and not (fits(frame, label) and _is_finite(frame, label)):
                 copy.info.pop(label, None)
                 copy.arrays.pop(label, None)
             elif label in copy.info:
@@ -224,7 +224,8 @@ def label_of(frame: Atoms, label: str) -> Any:  # noqa: ANN401 - whatever a file
     return frame.info[label] if label in frame.info else frame.arrays[label]
 
 
-def _fits(frame: Atoms, label: str) -> bool:
+def fits(frame: Atoms, label: str) -> bool:
+    """Whether a label consists of as many numbers as it should."""
     value = np.asarray(label_of(frame, label))
     shapes: dict[str, Sequence[tuple[int, ...]]] = {ENERGY: [(), (1,)], FORCES: [(len(frame), 3)], STRESS: [(6,)]}
     return value.dtype.kind in "if" and value.shape in shapes[label]

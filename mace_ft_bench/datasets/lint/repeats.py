@@ -117,11 +117,8 @@ def leaks(
     offset = max(frames, default=0) + 1
     joined = {**frames, **{index + offset: frame for index, frame in others.items()}}
     shapes = {**around, **{index + offset: found for index, found in around_others.items()}}
-    repeated = {
-        first
-        for first, second in _alike(joined, shapes)
-        if first in frames and second >= offset and not _conflict(joined[first], joined[second])
-    }
+    # of other labels, too: what was learnt of the one is known of the other
+    repeated = {first for first, second in _alike(joined, shapes) if first in frames and second >= offset}
     found = []
     if repeated:
         found.append(

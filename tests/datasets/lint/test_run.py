@@ -383,6 +383,12 @@ def test_what_the_other_set_holds_leaks(clean):
     assert lint(clean[:20], against=clean[20:])["leak"].frames == (5,)
 
 
+def test_a_copy_with_other_labels_leaks_too(clean):
+    copies = [frame.copy() for frame in clean[15:20]]
+    copies[2].info["REF_energy"] += 0.05
+    assert lint(clean[:20], against=copies)["leak"].frames == (15, 16, 17, 18, 19)
+
+
 def trajectory(steps, stride):
     """Return frames of a random walk in a harmonic well: neighbours in time are near."""
     generator = np.random.default_rng(1)

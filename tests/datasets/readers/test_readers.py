@@ -59,10 +59,22 @@ def database(tmp_path):
 
 
 def test_ase_db_gives_the_same_frame(database):
-    frames = read_frames(database, "ase-db", {"config_type_key": "source"})
+    frames = read_frames(database, "ase-db", {"config_type_key": "source", "group_part": 1})
     assert len(frames) == 1
     check(frames[0])
     assert frames[0].info["config_type"] == "Elastic-NVT"
+    (whole,) = read_frames(database, "ase-db", {"config_type_key": "source"})
+    assert whole.info["config_type"] == "Mo.Elastic-NVT.7"
+
+
+def test_a_row_of_a_database_may_lack_a_label(tmp_path):
+    atoms = Atoms("MoNb", positions=POSITIONS, cell=CELL, pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=-20.5)
+    with connect(tmp_path / "frames.db") as writer:
+        writer.write(atoms, group="md")
+    (frame,) = read_frames(tmp_path / "frames.db", "ase-db", {"config_type_key": "group"})
+    assert frame.info["REF_energy"] == -20.5
+    assert {"REF_forces", "REF_stress"}.isdisjoint({*frame.info, *frame.arrays})
 
 
 def without(key):
@@ -131,17 +143,14 @@ def test_a_truncated_database_is_a_data_error(database):
         read_frames(database, "ase-db", {"config_type_key": "source"})
 
 
-@pytest.mark.parametrize("change", ["no forces", "no stress", "no source", "source without dots"])
-def test_a_database_row_without_labels_is_a_data_error(tmp_path, change):
+@pytest.mark.parametrize("change", ["no source", "source without dots"])
+def test_a_database_row_without_a_group_is_a_data_error(tmp_path, change):
     atoms = Atoms("MoNb", positions=POSITIONS, cell=CELL, pbc=True)
-    labels = {"energy": -20.5, "forces": np.array(FORCES), "stress": STRESS}
-    labels.pop(change.removeprefix("no "), None)
-    atoms.calc = SinglePointCalculator(atoms, **labels)
-    keys = {"no source": {}, "source without dots": {"source": "somewhere"}}.get(change, {"source": "Mo.Elastic.7"})
+    atoms.calc = SinglePointCalculator(atoms, energy=-20.5, forces=np.array(FORCES), stress=STRESS)
     with connect(tmp_path / "frames.db") as writer:
-        writer.write(atoms, **keys)
+        writer.write(atoms, **({} if change == "no source" else {"source": "somewhere"}))
     with pytest.raises(DataError, match="not a ase-db file"):
-        read_frames(tmp_path / "frames.db", "ase-db", {"config_type_key": "source"})
+        read_frames(tmp_path / "frames.db", "ase-db", {"config_type_key": "source", "group_part": 1})
 
 
 def test_unknown_readers_and_options_are_card_errors(tmp_path):
