@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from mace_ft_bench.results.model_spec import model_spec
 from mace_ft_bench.torch_env import default_dtype, mace_environment
 from mace_ft_bench.zoo import conversion, registry
 from mace_ft_bench.zoo.card import ModelCard
+from mace_ft_bench.zoo.checkpoint import load_checkpoint
+from mace_ft_bench.zoo.registry import find_model
 from mace_ft_bench.zoo.weights import model_folder, on_this_machine, source_path, weights_path
 
 from .conftest import rattled
@@ -239,3 +242,14 @@ def test_heads_are_unknown_until_the_weights_are_here():
 def test_a_name_that_nearly_exists():
     with pytest.raises(UnknownNameError, match='did you mean "mace-mp-0b3"'):
         get_calculator("mace-mp-0b33")
+
+
+def test_most_channels_of_the_foundation_model_are_alive():
+    """Weight decay once took most angular channels of the second layer, for good."""
+    model = load_checkpoint(find_model("mace-nano").verified_path())
+    for interaction in model.interactions:
+        linear = interaction.linear
+        blocks = linear.weight.split([math.prod(block.path_shape) for block in linear.instructions])
+        for weights, block in zip(blocks, linear.instructions, strict=True):
+            sizes = weights.view(*block.path_shape).square().mean(dim=0).sqrt()
+            assert (sizes > 1e-3).double().mean() > 2 / 3
