@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mace_ft_bench.cli.console import console
 from mace_ft_bench.cli.data import Mirror
+from mace_ft_bench.cli.signals import ending_on_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,7 @@ def study(
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console()
     )
-    with bar:
+    with ending_on_sigterm(), bar:
         task = bar.add_task("run", total=None)
 
         def show(record: Mapping[str, Any], number: int, total: int) -> None:

@@ -178,7 +178,7 @@ def _head(start: Start, frames: FramesSummary) -> str:
             'loss = "stress"  # mean squared errors',
             'dtype = "float64"  # energies of this size lose digits in float32'
             if frames.largest_energy_ev_per_atom > 1000  # noqa: PLR2004 - [eV/atom], all-electron
-            else 'dtype = "float32"  # twice as fast as float64',
+            else 'dtype = "float32"  # of the weights; the fused kernel computes in float64 all the same',
             'device = "cpu"  # or "cuda"',
             "",
             "# [config_type_weights]  # factor on the loss of a group, before all other tables",

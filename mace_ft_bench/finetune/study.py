@@ -219,8 +219,8 @@ def run_study(  # noqa: PLR0913 - as `mfb study`
     DataError
         If the folder holds another study.
     """
-    _claim(folder, study, base)
     runs = plan(study, base, mirror=mirror)
+    _claim(folder, study, base)
     records = []
     for number, run in enumerate(runs, 1):
         path = folder / RECORDS / f"{run.name}.json"

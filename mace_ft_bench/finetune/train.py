@@ -223,7 +223,8 @@ def _trainer(
                 graph[f"{label}_weight"] *= factor
         training += replay
     trainer = Trainer(config, prepared, training, validation, engine, on_kept)
-    hold_unseen(prepared, trainer.state.optimiser, set(e0s) - elements_of([*frames.training, *frames.replay]))
+    learnt = [frame for frame in [*frames.training, *frames.replay] if not is_isolated_atom(frame)]
+    hold_unseen(prepared, trainer.state.optimiser, set(e0s) - elements_of(learnt))
     return trainer
 
 

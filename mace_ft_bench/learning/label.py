@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,17 +68,17 @@ class Labeller:
         """Keep the labelled structure; return its energy per atom [eV], infinite where it was left out."""
         if structure.get_volume() < _LEAST_VOLUME * len(structure):
             self.harvest.refused += 1
-            return float("inf")
+            return math.inf
         atoms = structure.copy()
         atoms.calc = self._teacher
         try:
             energy, forces, stress = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
         except StructureError:
             self.harvest.refused += 1
-            return float("inf")
+            return math.inf
         if np.abs(forces).max() > self._max_force:
             self.harvest.violent += 1
-            return float("inf")
+            return math.inf
         raw = energy - self._correction * len(atoms)
         self.harvest.frames.append(
             labelled(atoms, energy=raw, forces=forces, stress=stress, config_type=self._config_type)
@@ -108,7 +109,7 @@ def harvest(  # noqa: PLR0913 - a parent, its settings, and those of the recipe
     labeller = Labeller(teacher, correction, max_force, parent.family)
     atoms = _at_best_volume(parent.atoms, settings.volumes, labeller)
     if settings.relax_steps:
-        atoms = _relaxed(atoms, settings.relax_steps, teacher, labeller)
+        atoms = _relaxed(atoms, settings.relax_steps, teacher, labeller, known=bool(settings.volumes))
     if settings.frames:
         atoms = repeated(atoms, settings.least_atoms)
         how = PerturbSettings(
@@ -128,16 +129,18 @@ def _at_best_volume(atoms: Atoms, volumes: tuple[float, ...], labeller: Labeller
         scaled = atoms.copy()
         scaled.set_cell(atoms.cell.array * volume ** (1 / 3), scale_atoms=True)
         energies[volume] = (labeller.label(scaled), scaled)
-    return min(energies.values(), key=lambda item: item[0])[1] if energies else atoms
+    energy, best = min(energies.values(), key=lambda item: item[0], default=(math.inf, atoms))
+    return best if math.isfinite(energy) else atoms  # with every volume refused the first is no better than another
 
 
-def _relaxed(atoms: Atoms, steps: int, teacher: Calculator, labeller: Labeller) -> Atoms:
+def _relaxed(atoms: Atoms, steps: int, teacher: Calculator, labeller: Labeller, *, known: bool) -> Atoms:
+    """Relax, and label every few steps; the start unless it is ``known``."""
     moving: Atoms = atoms.copy()
     moving.calc = teacher
     optimiser = FIRE(moving, logfile=None, maxstep=_LONGEST_STEP)
     try:
         for step, _ in enumerate(optimiser.irun(fmax=0.02, steps=steps)):
-            if step % _KEPT_EVERY == 0:
+            if step % _KEPT_EVERY == 0 and not (known and step == 0):
                 labeller.label(moving)
     except StructureError:
         labeller.harvest.refused += 1

@@ -112,7 +112,7 @@ def _draft(source: Path, given: Mapping[str, str]) -> tuple[dict[str, Any], Path
             )
         table, weights = _plain(card), card.verified_path() if card.kind == "mace" else None
     table |= given
-    _refuse_incomplete(table)
+    _refuse_incomplete(table, given)
     return table, weights
 
 
@@ -121,8 +121,9 @@ def _plain(card: ModelCard) -> dict[str, Any]:
     return {key: value for key, value in table.items() if value not in (None, "", [], {}) and key != "folder"}
 
 
-def _refuse_incomplete(table: Mapping[str, Any]) -> None:
-    missing = [field for field in REQUIRED if table.get(field) in {None, "", "unknown"}]
+def _refuse_incomplete(table: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    drafted = {field: value for field, value in table.items() if value != "unknown" or field in given}
+    missing = [field for field in REQUIRED if not drafted.get(field)]
     missing += [field for field, value in table.items() if str(value).startswith("TODO") and field not in missing]
     if missing:
         raise CardError(

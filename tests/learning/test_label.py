@@ -79,6 +79,28 @@ def test_relaxation_and_perturbation_start_from_the_best_volume():
     assert [frame.info[CONFIG_TYPE] for frame in frames] == ["elements"] * 6
 
 
+def test_the_best_volume_is_labelled_once():
+    frames = of(copper(), FamilyConfig(volumes=(1.0, 1.1), relax_steps=8)).frames
+    positions = {(frame.get_volume(), frame.positions.tobytes()) for frame in frames}
+    assert len(positions) == len(frames) == 2
+
+
+class RefusingDense(EMT):
+    """A teacher that accepts no dense structure."""
+
+    def calculate(self, atoms=None, *arguments, **options):
+        if atoms.get_volume() < 0.9 * bulk("Cu", cubic=True).get_volume():
+            raise StructureError("No.", fix="none.")
+        super().calculate(atoms, *arguments, **options)
+
+
+def test_without_a_volume_that_serves_the_structure_stays_as_it_was():
+    settings = FamilyConfig(volumes=(0.6, 0.7), frames=1, rattle=(0.01, 0.01))
+    found = of(copper(), settings, teacher=RefusingDense())
+    assert found.refused == 2
+    assert [frame.get_volume() for frame in found.frames] == pytest.approx([bulk("Cu", cubic=True).get_volume()])
+
+
 def test_relaxation_goes_downhill():
     atoms = bulk("Cu", cubic=True)
     atoms.rattle(0.2, seed=2)

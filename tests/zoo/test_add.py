@@ -112,6 +112,10 @@ def test_what_only_the_author_knows_is_required(tiny_file, field):
         add_model(tiny_file, {key: value for key, value in FIELDS.items() if key != field})
 
 
+def test_dispersion_may_be_said_to_be_unknown(tiny_file):
+    assert add_model(tiny_file, {**FIELDS, "dispersion": "unknown"}).dispersion == "unknown"
+
+
 def test_fields_are_checked(tiny_file):
     with pytest.raises(CardError, match="the description of mo-mine.*dispersion"):
         add_model(tiny_file, {**FIELDS, "dispersion": "some"})
