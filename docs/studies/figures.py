@@ -27,7 +27,9 @@ CASES = (
     "molybdenum/gsfe-110-relaxed",
     "silicon/phases",
 )
-"""One figure a page at most."""
+"""In mode standard, one figure a page at most."""
+LONG = ("graphene-water/nvt-372",)
+"""In mode full."""
 DISPERSION = {"with D3": "graphene-water/nvt-128", "without D3": "graphene-water/nvt-128-without-d3"}
 """Cases that stand in one figure, of one model."""
 DISPERSION_MODEL = "graphene-water-ft"
@@ -36,11 +38,11 @@ STYLE = "<style>svg{color:#222;font-family:sans-serif}@media(prefers-color-schem
 
 
 def draw(results: Path) -> list[Path]:
-    """Draw the cases that a results folder has records of in mode standard; return the files written."""
+    """Draw the cases that a results folder has records of in their mode; return the files written."""
     versions = {name: item.version for name, item in all_properties().items()}
     records = consistent_records(RecordStore(results).all(), versions=versions)
     written = []
-    for case in select_cases(CASES, mode="standard"):
+    for case in [*select_cases(CASES, mode="standard"), *select_cases(LONG, mode="full")]:
         written += _write(draw_figure(case, _results(records, case)), case.id.replace("/", "-"))
     cases = {label: select_cases([name], mode="standard")[0] for label, name in DISPERSION.items()}
     found = {label: _results(records, case).get(DISPERSION_MODEL) for label, case in cases.items()}

@@ -42,7 +42,7 @@ def mirror(tmp_path, monkeypatch):
                 frame.calc = SinglePointCalculator(frame, forces=frame.arrays["REF_forces"], **labels)
                 writer.write(frame, source=f"Cu.{group}.{seed}")
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-        options = {"config_type_key": "source"}
+        options = {"config_type_key": "source", "group_part": 1}
         data.append(DataFile(checksum, 1, split, "ase-db", options, url=f"https://host/{split}.db"))
     card = DatasetCard("tiny", "t", "EMT", "MIT", "c", tuple(data))
     monkeypatch.setattr(fetcher, "find_dataset", lambda _name: card)
