@@ -99,7 +99,7 @@ def test_random_frames_are_compared_when_a_model_is_named(tiny_file):
             UnknownNameError,
             'No stratification is called "size"',
         ),
-        (["--count", 2, "--method", "random", "--out", "all.xyz"], DataError, "all.xyz exists. To fix"),
+        (["--count", 2, "--method", "random", "--out", "all.xyz"], DataError, "all.xyz is a source. To fix"),
     ],
 )
 def test_wrong_options_are_refused_and_write_nothing(options, kind, message):

@@ -137,7 +137,7 @@ def test_frames_that_cannot_be_corrected_are_named(made, kind, message):
         (["--functional", "pbee"], UnknownNameError, "pbe"),
         (["--cutoff", math.nan], CardError, "cutoff = nan Å is no cutoff. To fix: pass a positive length"),
         (["--cutoff", -1], CardError, "cutoff = -1.0 Å is no cutoff"),
-        (["--out", "in.xyz"], DataError, "in.xyz exists"),
+        (["--out", "in.xyz"], DataError, "in.xyz is a source"),
     ],
 )
 def test_wrong_options_are_refused(options, kind, message):
