@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a new name beside a file; what is written there becomes the file if the block ends without an error.
 
-    The name is hidden and nobody else's, so that two processes can write the same file: the last one stays.
+    The name is nobody else's, so that two processes can write the same file and the last one stays; what a killed
+    process leaves is hidden and of no kind that anything looks for.
     """
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:12]}{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield temporary
         temporary.replace(path)

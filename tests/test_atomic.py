@@ -24,11 +24,12 @@ def test_an_error_leaves_what_was_there_and_nothing_beside_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_temporary_file_is_hidden_and_of_the_same_kind(tmp_path):
-    with replacing(tmp_path / "figure.png") as temporary:
-        assert temporary.suffix == ".png"
-        assert temporary.name.startswith(".")
+def test_nothing_looks_for_the_temporary_file(tmp_path):
+    with replacing(tmp_path / "0001.json") as temporary:
         temporary.touch()
+        assert list(tmp_path.glob("*.json")) == []
+        assert temporary.name.startswith(".")
+    assert list(tmp_path.glob("*")) == [tmp_path / "0001.json"]
 
 
 def test_many_may_write_one_file(tmp_path):

@@ -135,7 +135,7 @@ class OptimiserConfig(StrictTable):
     """Decay of the exponential moving average of the weights."""
     weight_decay: float = 0.0
     """L2 penalty, added to the gradients as Adam has it. Of weights whose gradients are smaller than it nothing
-    remains: Adam makes full steps of it whatever its size. Mace takes 5e-7, and so do our recipes before 0.0."""
+    remains: Adam makes full steps of it whatever its size. Mace takes 5e-7."""
     clip_grad: float = 10.0
     """Largest norm of the gradient."""
     patience: int = 0

@@ -136,8 +136,7 @@ def _measured_row(board: Board, case: Case, model: str, columns: Sequence[Column
 
 def _reference_row(board: Board, case: Case, reference: Reference, columns: Sequence[Column]) -> ValueRow:
     errors = published_errors(case, reference) if reference.kind == "published_model" else {}
-    of_curve = reference.scored and any(isinstance(value, (list, tuple)) for value in reference.values.values())
-    values = _implied(board, case, columns) | reference.values if of_curve else reference.values
+    values = _implied(board, case, columns) | reference.values if _has_curve(reference) else reference.values
     partial = "†" if 0 < len(errors) < len(case.metrics) else ""
     return ValueRow(
         name=reference.label,
@@ -147,6 +146,10 @@ def _reference_row(board: Board, case: Case, reference: Reference, columns: Sequ
         cells=tuple(_cell(case, column, values, errors) for column in columns),
         scored=reference.scored,
     )
+
+
+def _has_curve(reference: Reference) -> bool:
+    return reference.scored and any(isinstance(value, (list, tuple)) for value in reference.values.values())
 
 
 def _implied(board: Board, case: Case, columns: Sequence[Column]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def draw(frames: Sequence[Atoms], elements: Sequence[str], path: Path) -> None:
     _draw_sizes(axes[1, 0], frames)
     _draw_pairs(axes[1, 1], frames, elements)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI)
+        figure.savefig(temporary, dpi=_DPI, format=path.suffix.removeprefix("."))
 
 
 def _draw_forces(axes: Axes, frames: Sequence[Atoms]) -> None:

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[np.float64]
 Pairs: TypeAlias = tuple[tuple[float, float], ...]
 
-_VOIGT = (6,)
-_FULL = ((9,), (3, 3))
-
 
 @dataclass(frozen=True)
 class Settings(StrictTable):

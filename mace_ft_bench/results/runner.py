@@ -110,7 +110,7 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
         errors = item.compare(result, reference.values if reference else {})
         used = getattr(calculator, "accelerator", "") or Provenance.accelerator
         provenance = replace(record.provenance, accelerator=used)
-        record = replace(record, result=asdict(result), errors=errors, message=_unknown_errors(task, errors))
+        record = replace(record, result=asdict(result), errors=errors, message=_missing_errors(task, errors))
         record = replace(record, provenance=provenance)
         record = Record.from_json(record.to_json())  # NaN or infinity is a failure; tuples become lists, as stored
     except Exception as error:  # noqa: BLE001 - a failed case is a record, never a crash of the run
@@ -119,7 +119,7 @@ def attempt(task: Task, provide: Callable[[Task], Calculator] | None = None) -> 
     return replace(record, wall_s=round(time.perf_counter() - began, 3))
 
 
-def _unknown_errors(task: Task, errors: Mapping[str, float]) -> str:
+def _missing_errors(task: Task, errors: Mapping[str, float]) -> str:
     """Return what to say of metrics that have no error; they score zero, also where their name is misspelt."""
     missing = [name for name in task.case.metrics if name not in errors]
     known = ", ".join(errors) or "nothing"

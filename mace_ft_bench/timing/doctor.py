@@ -106,10 +106,10 @@ def _check(name: str, model: Any, graph: Graph, expected: Output, where: tuple[s
     except AccelerationError as error:
         return AcceleratorCheck(name, *where, None, error.message)
     wrong = probe(backend, graph, expected, TOLERANCES[where[1]])
-    if wrong is not None and wrong.startswith("raising"):
-        return AcceleratorCheck(name, *where, None, wrong)
+    if wrong is not None:  # how fast it would be wrong does not matter
+        return AcceleratorCheck(name, *where, None, f"differs in {wrong}")
     time = time_in_turns({name: lambda: backend.evaluate(graph)}, rounds=_ROUNDS)
-    return AcceleratorCheck(name, *where, time.median(name), "same" if wrong is None else f"differs in {wrong}")
+    return AcceleratorCheck(name, *where, time.median(name), "same")
 
 
 def _crystal(model: Any, repeat: int) -> Graph:  # noqa: ANN401 - a ScaleShiftMACE

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 from mace_ft_bench.calculators.mace import MaceCalculator
-from mace_ft_bench.datasets.frames import write_extxyz
+from mace_ft_bench.datasets.frames import labelled, write_extxyz
 from mace_ft_bench.errors import CardError, TrainingError
 from mace_ft_bench.finetune.config import ArchitectureConfig, load_recipe
 from mace_ft_bench.finetune.initial import HEAD, derived_model, e0s_of, random_model
@@ -21,6 +22,8 @@ from mace_ft_bench.zoo.checkpoint import copy_model, save_checkpoint
 from .conftest import copper
 
 E0S = {"Cu": -0.1, "Ag": 0.2, "Au": 0.4}
+OPTIMISER = {"max_epochs": 3, "batch_size": 3, "weight_decay": 5e-7}
+"""With a decay, which is what weights have to be held against."""
 DECAYED = "products.0.symmetric_contractions.contractions.0.weights_max"
 
 
@@ -42,12 +45,12 @@ def energy(model, frame):
     return calculator.evaluate([frame])[0]["energy"]
 
 
-def run(recipe, parent, folder, strategy, **data):
+def run(recipe, parent, folder, strategy, more=(), **data):
     save_checkpoint(parent, folder / "parent.safetensors")
-    write_extxyz([copper(seed) for seed in range(8)], folder / "frames.xyz")
+    write_extxyz([*(copper(seed) for seed in range(8)), *more], folder / "frames.xyz")
     data = {"sources": [str(folder / "frames.xyz")], "exclude": []} | data
     strategy = {"parent": str(folder / "parent.safetensors"), "architecture": None} | strategy
-    config = recipe(data=data, strategy=strategy, dtype="float64", optimiser={"max_epochs": 3, "batch_size": 3})
+    config = recipe(data=data, strategy=strategy, dtype="float64", optimiser=OPTIMISER)
     return train(config, folder / "run")
 
 
@@ -80,6 +83,16 @@ def test_strategies_keep_elements(recipe, parent, tmp_path, strategy):
     assert torch.equal(before[2], after[2]), "gold was in no frame"
     assert torch.equal(before[0], after[0]) == (strategy["kind"] == "lora"), "copper is trained"
     assert np.isfinite(energy(model, of("Au")))
+
+
+def test_an_isolated_atom_teaches_no_interaction(recipe, parent, tmp_path):
+    gold = labelled(
+        Atoms("Au", cell=[20] * 3, pbc=True), energy=0.4, forces=np.zeros((1, 3)), stress=None, config_type="atom"
+    )
+    trained = run(recipe, parent, tmp_path, {"kind": "full", "keep_elements": True}, more=[gold])
+    before, after = (dict(item.named_parameters())[DECAYED].detach() for item in (parent, trained.models["one"]))
+    assert torch.equal(before[2], after[2])
+    assert not torch.equal(before[0], after[0])
 
 
 def test_without_it_the_parent_is_cut(recipe, parent, tmp_path):

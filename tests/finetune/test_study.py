@@ -172,6 +172,13 @@ def test_less_than_two_epochs_are_refused(small):
         plan(replace(study, steps=1), base)
 
 
+def test_a_study_that_cannot_be_planned_claims_no_folder(small, tmp_path):
+    study, base = small
+    with pytest.raises(CardError, match="less than two epochs"):
+        run_study(replace(study, steps=1), base, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_learning_rate_of_zero_is_no_default():
     with pytest.raises(CardError, match="not positive"):
         Variant(lr=0.0)

@@ -93,7 +93,7 @@ def test_doctor_says_why_something_cannot_be_used(monkeypatch):
     monkeypatch.setitem(backends.BUILDERS, "cueq", lambda model, head: Breaking(plain(model, head)))
     (broken,) = (check for check in doctor.check_accelerators("mo-ft", repeat=1)[:3] if check.name == "cueq")
     assert (broken.good, broken.milliseconds) == (False, None)
-    assert broken.verdict == "raising RuntimeError('no kernel for 1 structures')"
+    assert broken.verdict == "differs in raising RuntimeError('no kernel for 1 structures')"
 
 
 def test_packages_and_devices():
