@@ -10,12 +10,11 @@ from ase.data import chemical_symbols
 
 from mace_ft_bench.calculators.factory import get_calculator, is_path
 from mace_ft_bench.calculators.mace import MaceCalculator
-from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.errors import TrainingError, UnknownNameError
+from mace_ft_bench.errors import TrainingError
 from mace_ft_bench.finetune.initial import PARENT_HEAD, e0s_of
+from mace_ft_bench.finetune.parent import weights_sha256
 from mace_ft_bench.properties.base import evaluate
 from mace_ft_bench.zoo.registry import find_model
-from mace_ft_bench.zoo.weights import weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +120,7 @@ def parent_model(run: FinishedRun, name: str | None, *, device: str, trust: bool
     if not wanted or wanted == NO_PARENT:
         return None
     head = recipe_head if wanted == recipe_name else ""
-    if name is None and _sha256(wanted, trust=trust) != run.run["parent_sha256"]:
+    if name is None and weights_sha256(wanted, trust=trust) != run.run["parent_sha256"]:
         raise TrainingError(
             f"{wanted} is no longer the model that the run started from (sha256 {run.run['parent_sha256']}).",
             fix=f"name what to compare with: --parent FILE, --parent {wanted} (as it is now), --parent {NO_PARENT}.",
@@ -134,23 +133,5 @@ def _load(name_or_path: str, name: str, *, head: str, device: str, trust: bool) 
     if isinstance(calculator, MaceCalculator):
         elements = frozenset(chemical_symbols[number] for number in calculator.numbers)
         e0s = e0s_of(calculator.model, calculator.heads.index(calculator.head))
-        return ComparedModel(name, calculator, _sha256(name_or_path, trust=trust), elements, e0s)
+        return ComparedModel(name, calculator, weights_sha256(name_or_path, trust=trust), elements, e0s)
     return ComparedModel(name, calculator, "", frozenset(find_model(name_or_path).elements), None)
-
-
-def _sha256(name_or_path: str, *, trust: bool) -> str:
-    """Return the checksum of the weights of a MACE model.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such file or name.
-    """
-    if not is_path(name_or_path):
-        return sha256_of(weights_path(find_model(name_or_path), trust=trust, accept_licence=False))
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise UnknownNameError(
-            f"{path} does not exist.", fix="paths count from the folder in which the command runs; name --parent."
-        )
-    return sha256_of(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.calculators.factory import is_path
 from mace_ft_bench.checksum import sha256_of
-from mace_ft_bench.errors import TrainingError
+from mace_ft_bench.errors import TrainingError, UnknownNameError
 from mace_ft_bench.finetune.initial import e0s_of, single_head
 from mace_ft_bench.zoo.checkpoint import load_checkpoint, load_mace_model, save_checkpoint
 from mace_ft_bench.zoo.registry import find_model
@@ -62,6 +62,24 @@ def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype | None = Non
     loaded = load_checkpoint(path) if path.suffix == ".safetensors" else _rebuilt(load_mace_model(path, trust=trust))
     model = single_head(loaded.to(dtype) if dtype else loaded, head, name=name_or_path)
     return Parent(name_or_path, sha256_of(path), model, e0s_of(model))
+
+
+def weights_sha256(name_or_path: str, *, trust: bool) -> str:
+    """Return the checksum of the weights of a MACE model.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such file or name.
+    """
+    if not is_path(name_or_path):
+        return sha256_of(weights_path(find_model(name_or_path), trust=trust, accept_licence=False))
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UnknownNameError(
+            f"{path} does not exist.", fix="paths count from the folder in which the command runs; name --parent."
+        )
+    return sha256_of(path)
 
 
 def _rebuilt(model: torch.nn.Module) -> torch.nn.Module:

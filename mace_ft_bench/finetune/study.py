@@ -22,6 +22,7 @@ from mace_ft_bench.finetune.config import (
     load_recipe,
 )
 from mace_ft_bench.finetune.export import export
+from mace_ft_bench.finetune.parent import weights_sha256
 from mace_ft_bench.finetune.prepare import prepare_frames
 from mace_ft_bench.finetune.run_folder import write_json
 from mace_ft_bench.finetune.train import train
@@ -29,7 +30,7 @@ from mace_ft_bench.finetune.validate import Options, validate
 from mace_ft_bench.toml_schema import StrictTable, parse, read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 STUDY, RECORDS, RUNS = "study.json", "records", "runs"
@@ -217,10 +218,12 @@ def run_study(  # noqa: PLR0913 - as `mfb study`
     Raises
     ------
     DataError
-        If the folder holds another study.
+        If the folder holds another study, or records of other parents.
+    UnknownNameError
+        If there is no such parent.
     """
     runs = plan(study, base, mirror=mirror)
-    _claim(folder, study, base)
+    _claim(folder, study, base, _parents(runs, trust=trust))
     records = []
     for number, run in enumerate(runs, 1):
         path = folder / RECORDS / f"{run.name}.json"
@@ -232,11 +235,33 @@ def run_study(  # noqa: PLR0913 - as `mfb study`
     return records
 
 
-def _claim(folder: Path, study: StudyConfig, base: FinetuneConfig) -> None:
+def _parents(runs: Sequence[StudyRun], *, trust: bool) -> dict[str, str]:
+    """Return the checksum of every model that a run starts from, by the name that the recipe gives it."""
+    strategies = [run.config.strategy for run in runs]
+    names = {strategy.parent for strategy in strategies if not isinstance(strategy, Scratch)}
+    return {name: weights_sha256(name, trust=trust) for name in sorted(names)}
+
+
+def _claim(folder: Path, study: StudyConfig, base: FinetuneConfig, parents: dict[str, str]) -> None:
+    """Keep what the study is in its folder.
+
+    Raises
+    ------
+    DataError
+        If the folder holds another study, or one that started from other weights: its records belong to those.
+    """
     (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-    own = json.loads(json.dumps({"study": asdict(study), "recipe": asdict(base)}))
+    own = json.loads(json.dumps({"study": asdict(study), "recipe": asdict(base), "parents": parents}))
     path = folder / STUDY
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != own:
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else own
+    started_from = earlier.setdefault("parents", parents)  # folders of earlier releases do not say
+    changed = [name for name, sha256 in started_from.items() if parents.get(name, sha256) != sha256]
+    if changed:
+        raise DataError(
+            f"{folder} holds records of another {changed[0]}: its weights have changed since.",
+            fix="choose another --out folder.",
+        )
+    if earlier != own:
         raise DataError(f"{folder} holds another study.", fix="choose another --out folder.")
     write_json(path, own)
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from mace_ft_bench.datasets.frames import write_extxyz
 from mace_ft_bench.errors import CardError, DataError, TrainingError
@@ -182,6 +183,20 @@ def test_a_study_that_cannot_be_planned_claims_no_folder(small, tmp_path):
 def test_a_learning_rate_of_zero_is_no_default():
     with pytest.raises(CardError, match="not positive"):
         Variant(lr=0.0)
+
+
+def test_records_of_other_weights_of_the_parent_are_not_reused(files, small, monkeypatch):
+    study, base = small
+    study = replace(study, variants={"full": Variant()}, forgetting=())
+    run_study(study, base, files / "out")
+    changed = tiny_parent()
+    with torch.no_grad():
+        next(changed.parameters()).mul_(2.0)
+    (files / "parent.safetensors").unlink()
+    save_checkpoint(changed, files / "parent.safetensors")
+    monkeypatch.setattr(studies, "train", None)  # no record is made either
+    with pytest.raises(DataError, match="records of another parent.safetensors"):
+        run_study(study, base, files / "out")
 
 
 def test_another_study_is_refused(files, small):
