@@ -138,6 +138,9 @@ def _of_data(config: FinetuneConfig, frames: FramesSummary) -> Iterator[str]:
     unknown = sorted(set(config.config_type_weights) - set(frames.groups))
     if unknown:
         yield f"config_type_weights names {', '.join(unknown)}, which no training frame is called."
+    if frames.weighted:
+        named = ", ".join(f"{key} ({number} frames)" for key, number in frames.weighted.items())
+        yield f"Comment lines of the frames have {named}: mace multiplies the loss by it, as by config_type_weights."
     held_out = frames.frames * data.valid_fraction / (1 - data.valid_fraction)
     if not data.valid and round(held_out) < _VALIDATION:
         yield f"About {round(held_out)} frames validate: the best epoch is chosen by chance; raise data.valid_fraction."
@@ -154,6 +157,9 @@ def _of_model(config: FinetuneConfig, frames: FramesSummary) -> Iterator[str]:
             f'There are isolated atoms of all elements, and e0s.policy is "{config.e0s.policy}": take '
             '"isolated-atoms", which the binding energy of a crystal needs.'
         )
+    unseen = sorted(set(config.e0s.values_ev) - set(frames.elements))
+    if unseen:
+        yield f"[e0s.values_ev] gives {', '.join(unseen)}, which no training frame has: not used."
     rounding = _SINGLE * frames.largest_energy_ev_per_atom
     if config.dtype == "float32" and rounding > _ROUNDING_EV:
         yield (

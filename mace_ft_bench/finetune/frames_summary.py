@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 LABELS = (ENERGY, FORCES, STRESS)
+_WEIGHTS = ("config_weight", "config_energy_weight", "config_forces_weight", "config_stress_weight")
 _FEWEST = 16
 """Frames of a group from which their order in time can be told."""
 _MOST = 200
@@ -49,6 +50,8 @@ class FramesSummary:
     """Largest absolute energy per atom [eV/atom], zero without energies."""
     in_time: dict[str, int]
     """Groups whose frames follow one another in time, and how many frames they have."""
+    weighted: dict[str, int]
+    """Keys of comment lines that mace reads as weights in the loss, and how many frames have one other than 1."""
 
 
 def summarise_frames(frames: Sequence[Atoms]) -> FramesSummary:
@@ -67,7 +70,13 @@ def summarise_frames(frames: Sequence[Atoms]) -> FramesSummary:
         isolated=tuple(sorted({str(frame.symbols[0]) for frame in isolated})),
         largest_energy_ev_per_atom=float(max(energies, default=0.0)),
         in_time=_in_time(usual),
+        weighted=_weighted(usual),
     )
+
+
+def _weighted(frames: Sequence[Atoms]) -> dict[str, int]:
+    found = Counter(key for frame in frames for key in _WEIGHTS if frame.info.get(key, 1.0) != 1.0)
+    return dict(sorted(found.items()))
 
 
 def _rank(frames: Sequence[Atoms], elements: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ FRAMES = FramesSummary(
     isolated=(),
     largest_energy_ev_per_atom=4.0,
     in_time={},
+    weighted={},
 )
 SETTLED = {"start_epoch": 40, "lr": 0.0005, "weights": {"energy": 400.0, "forces": 20.0, "stress": 60.0}}
 GOOD = {
@@ -84,6 +85,12 @@ def test_good_recipes_pass(recipe):
         ),
         ({"config_type_weights": {"hott": 3.0}}, {}, "config_type_weights names hott"),
         ({"data": {"valid_fraction": 0.01}}, {}, "About 4 frames validate"),
+        (
+            {"e0s": {"policy": "given", "values_ev": {"Cu": -1.0, "Ag": -2.0}}},
+            {},
+            r"\[e0s.values_ev\] gives Ag, which no training frame has",
+        ),
+        ({}, {"weighted": {"config_weight": 3}}, r"have config_weight \(3 frames\): mace multiplies the loss"),
         ({}, {"in_time": {"hot": 200}}, 'Frames of hot follow one another in time.*split_by = "block"'),
         ({}, {"isolated": ("Cu",)}, 'isolated atoms of all elements, and e0s.policy is "least-squares"'),
         ({}, {"largest_energy_ev_per_atom": 13000.0}, "float32 rounds to 0.8 meV/atom"),

@@ -108,6 +108,14 @@ def test_frames_are_counted():
     assert summarise_frames([]).frames == 0
 
 
+def test_weights_in_comment_lines_are_counted():
+    frames = [silicon(seed) for seed in range(3)]
+    frames[0].info["config_weight"] = 0.5
+    frames[1].info["config_weight"] = 1.0
+    frames[2].info["config_forces_weight"] = 0.0
+    assert summarise_frames(frames).weighted == {"config_forces_weight": 1, "config_weight": 1}
+
+
 def test_order_in_time_is_told_from_the_distances():
     generator = np.random.default_rng(0)
     away = np.zeros((8, 3))
