@@ -2,7 +2,7 @@
 
 They are part of what ``mfb distill recipes/mace-nano.distill.toml`` makes, without the frames of public datasets that
 are mixed in: ``held-out`` has every parent of its test split, ``replay`` one in ten of its training parents. Jobs that
-FOLDER has are not done again: it may be that command's --out. Needs the extra chgnet and the datasets of the recipe.
+FOLDER has are not done again: it may be that command's --out. Needs the teacher and the datasets of the recipe.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def part(job: Job, config: DistillConfig) -> str:
 def label(jobs_of_worker: list[Job], folder: Path) -> None:
     """Label what the folder does not have yet, on one thread."""
     torch.set_num_threads(1)
-    teacher = get_calculator("chgnet")
+    config = load_recipe(RECIPE)
+    teacher = get_calculator(config.teacher)
     for job in jobs_of_worker:
         if not (folder / PARENTS / f"{job.name}.json").is_file():
-            label_job(job, load_recipe(RECIPE), teacher, folder)
+            label_job(job, config, teacher, folder)
 
 
 def main(folder: Path, workers: int) -> None:
