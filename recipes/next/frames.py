@@ -1,4 +1,4 @@
-"""What SevenNet-0 labelled for the next mace-nano, kept until that model is trained: python frames.py pack|unpack FOLDER.
+"""What SevenNet-0 labelled for the next mace-nano, kept until that is trained: python frames.py pack|unpack FOLDER.
 
 ``unpack`` makes the folder that ``mfb distill recipes/next/mace-nano.distill.toml --out FOLDER`` left: the same command
 then finds every job done, adds the frames of public datasets, and writes train.xyz, valid.xyz and test.xyz.
