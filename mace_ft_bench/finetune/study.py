@@ -52,12 +52,15 @@ class Variant(StrictTable):
     """Learning rate of stage one; that of stage two is scaled along."""
     batch_size: int | None = None
     """Frames of a step; the number of steps stays."""
+    weight_decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.lr is not None and not self.lr > 0:
             raise CardError(f"lr {self.lr} is not positive.", fix="give lr > 0.")
         if self.batch_size is not None and self.batch_size < 1:
             raise CardError(f"batch_size {self.batch_size} is below 1.", fix="give batch_size >= 1.")
+        if self.weight_decay is not None and self.weight_decay < 0:
+            raise CardError(f"weight_decay {self.weight_decay} is negative.", fix="give weight_decay >= 0.")
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
             fix="raise steps: every run is to take the same number, and two epochs at least.",
         )
     lr = base.optimiser.lr if changes.lr is None else changes.lr
+    weight_decay = base.optimiser.weight_decay if changes.weight_decay is None else changes.weight_decay
     config = replace(
         base,
         name=f"{name}-{fraction:g}-{seed}",
@@ -165,7 +169,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
         strategy=strategy,
         weights=changes.weights or base.weights,
         e0s=changes.e0s or base.e0s,
-        optimiser=replace(_stretched(base, epochs, lr), batch_size=batch_size),
+        optimiser=replace(_stretched(base, epochs, lr), batch_size=batch_size, weight_decay=weight_decay),
         stage_two=_second_stage(base, epochs, lr, changes.weights),
         eval_interval=max(1, epochs // _VALIDATIONS),
     )

@@ -103,6 +103,14 @@ def test_a_variant_may_take_other_batches_for_as_many_steps(files):
         Variant(batch_size=0)
 
 
+def test_a_variant_may_decay_its_weights(files):
+    (files / "study.toml").write_text(STUDY + "[variants.decaying]\nweight_decay = 5e-7\n")
+    runs = {run.name: run.config.optimiser.weight_decay for run in plan(*load_study(files / "study.toml"))}
+    assert (runs["full-1-1"], runs["decaying-1-1"]) == (0.0, 5e-7)
+    with pytest.raises(CardError, match="weight_decay -1 is negative"):
+        Variant(weight_decay=-1)
+
+
 def test_other_seeds_draw_other_shares_beside_the_same_validation_frames(files):
     study, base = load_study(files / "study.toml")
     halves = [run for run in plan(study, base) if run.fraction == 0.5 and run.variant == "full"]
