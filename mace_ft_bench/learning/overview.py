@@ -138,8 +138,8 @@ def _draw_sizes(axes: Axes, frames: Sequence[Atoms]) -> None:
     axes.barh(places + 0.2, counts, height=0.4, label="frames")
     axes.barh(places - 0.2, atoms, height=0.4, label="atoms")
     axes.set_yticks(places, families)
-    axes.set(xscale="log", title="Families")
-    axes.legend()
+    axes.set(xscale="log", xlabel="number", title="Families")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the bars, which reach every corner
 
 
 def _draw_pairs(axes: Axes, frames: Sequence[Atoms], elements: Sequence[str]) -> None:
