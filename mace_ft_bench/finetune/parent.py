@@ -69,15 +69,18 @@ def weights_sha256(name_or_path: str, *, trust: bool) -> str:
 
     Raises
     ------
+    TrainingError
+        If it is no MACE model.
     UnknownNameError
         If there is no such file or name.
     """
     if not is_path(name_or_path):
-        return sha256_of(weights_path(find_model(name_or_path), trust=trust, accept_licence=False))
+        return sha256_of(_file_of(name_or_path, trust=trust))
     path = Path(name_or_path)
     if not path.is_file():
         raise UnknownNameError(
-            f"{path} does not exist.", fix="paths count from the folder in which the command runs; name --parent."
+            f"{path} does not exist.",
+            fix="paths of parents count from the folder in which the command runs; `mfb validate` takes --parent.",
         )
     return sha256_of(path)
 

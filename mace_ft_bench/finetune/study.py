@@ -223,8 +223,8 @@ def run_study(  # noqa: PLR0913 - as `mfb study`
     ------
     DataError
         If the folder holds another study, or records of other parents.
-    UnknownNameError
-        If there is no such parent.
+    TrainingError, UnknownNameError
+        If a parent is no MACE model, or does not exist.
     """
     runs = plan(study, base, mirror=mirror)
     _claim(folder, study, base, _parents(runs, trust=trust))

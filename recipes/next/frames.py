@@ -6,7 +6,6 @@ then finds every job done, adds the frames of public datasets, and writes train.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def unpack(folder: Path) -> None:
         index += count
         path = folder / PARENTS / f"{name}.xyz"
         write_exact(frames, path)
-        path.with_suffix(".json").write_text(json.dumps(json.loads(str(lost))), encoding="utf-8")
+        path.with_suffix(".json").write_text(str(lost), encoding="utf-8")
 
 
 def _frame(data: dict[str, np.ndarray], index: int, ends: np.ndarray) -> Atoms:
