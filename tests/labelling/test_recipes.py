@@ -9,6 +9,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from mace_ft_bench.paths import PACKAGE
@@ -70,16 +71,33 @@ def test_graphene_and_water_begin_apart():
             assert 0.85 < density < 1.15, "g/cm^3"
 
 
-def test_held_out_graphene_and_water_is_of_every_kind_and_of_other_trajectories():
-    files = [FRAMES / f"gpaw-graphene-water-{split}.xyz.gz" for split in ("train", "test")]
+def kinds_of(name):
+    kinds = recipe(name).KINDS
+    return {kind if isinstance(kind, str) else "-".join(kind) for kind in kinds}
+
+
+@pytest.mark.parametrize("name", ["graphene_water", "au2_mgo", "licl_gaf3"])
+def test_held_out_frames_are_of_every_kind_and_of_other_trajectories(name):
+    files = [FRAMES / f"gpaw-{name.replace('_', '-')}-{split}.xyz.gz" for split in ("train", "test")]
     texts = [gzip.decompress(file.read_bytes()).decode() for file in files]
     kept, held_out = (Counter(re.findall(r"config_type=(\S+)", text)) for text in texts)
-    assert set(kept) == set(held_out) == set(recipe("graphene_water").KINDS)
-    assert min(held_out.values()) >= 2
+    assert set(kept) == set(held_out) == kinds_of(name)
+    assert sum(held_out.values()) >= 4
     first, second = (set(re.findall(r"trajectory=(\d+)", text)) for text in texts)
     assert first
     assert second
     assert not first & second
+
+
+def test_each_fifth_trajectory_of_a_kind_is_held_out_and_shipped_without_a_time():
+    ship = recipe("ship")
+    frames = [Atoms("H", info={"config_type": kind, "trajectory": index}) for index in range(11) for kind in "ab"]
+    parts = ship.parts(frames[::-1])
+    assert [frame.info["trajectory"] for frame in parts["test"]] == [4, 9, 5, 10]
+    assert len(parts["train"]) == 18
+    assert ship.packed(parts["test"])[4:8] == bytes(4), "no time in the header"
+    with pytest.raises(ValueError, match="Trajectory 4 of a is there twice"):
+        ship.parts([*frames, parts["test"][0]])
 
 
 def test_a_broken_molecule_is_refused():
