@@ -52,13 +52,13 @@ def load_parent(name_or_path: str, head: str, *, dtype: torch.dtype | None = Non
     TrainingError
         If it is no MACE model.
     UnknownNameError
-        If the model or the head does not exist.
+        If the file, the model or the head does not exist.
     UntrustedFileError
         If a ``.model`` file is given without trust.
     CheckpointError
         If a ``.model`` file holds an architecture that could not be exported after training.
     """
-    path = Path(name_or_path) if is_path(name_or_path) else _file_of(name_or_path, trust=trust)
+    path = _weights_file(name_or_path, trust=trust)
     loaded = load_checkpoint(path) if path.suffix == ".safetensors" else _rebuilt(load_mace_model(path, trust=trust))
     model = single_head(loaded.to(dtype) if dtype else loaded, head, name=name_or_path)
     return Parent(name_or_path, sha256_of(path), model, e0s_of(model))
@@ -74,15 +74,7 @@ def weights_sha256(name_or_path: str, *, trust: bool) -> str:
     UnknownNameError
         If there is no such file or name.
     """
-    if not is_path(name_or_path):
-        return sha256_of(_file_of(name_or_path, trust=trust))
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise UnknownNameError(
-            f"{path} does not exist.",
-            fix="paths of parents count from the folder in which the command runs; `mfb validate` takes --parent.",
-        )
-    return sha256_of(path)
+    return sha256_of(_weights_file(name_or_path, trust=trust))
 
 
 def _rebuilt(model: torch.nn.Module) -> torch.nn.Module:
@@ -92,10 +84,18 @@ def _rebuilt(model: torch.nn.Module) -> torch.nn.Module:
         return load_checkpoint(Path(folder) / "parent.safetensors")
 
 
-def _file_of(name: str, *, trust: bool) -> Path:
-    card = find_model(name)
+def _weights_file(name_or_path: str, *, trust: bool) -> Path:
+    if is_path(name_or_path):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UnknownNameError(
+                f"{path} does not exist.",
+                fix="paths of parents count from the folder in which the command runs; `mfb validate` takes --parent.",
+            )
+        return path
+    card = find_model(name_or_path)
     if not card.is_mace:
         raise TrainingError(
-            f"{name} is no MACE model.", fix="start from one that `mfb models` lists as mace or foundation."
+            f"{name_or_path} is no MACE model.", fix="start from one that `mfb models` lists as mace or foundation."
         )
     return weights_path(card, trust=trust, accept_licence=False)
