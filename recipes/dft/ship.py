@@ -57,8 +57,8 @@ def packed(frames: list[Atoms]) -> bytes:
 
 
 if __name__ == "__main__":
-    dataset, *paths = sys.argv[1:]
-    together = [frame for path in paths for frame in read(path, ":", format="extxyz")]
+    dataset, first, *more = sys.argv[1:]  # without frames nothing is replaced
+    together = [frame for path in (first, *more) for frame in read(path, ":", format="extxyz")]
     for split, frames in parts(together).items():
         content = packed(frames)
         with replacing(reference_data() / "datasets" / "frames" / f"{dataset}-{split}.xyz.gz") as temporary:

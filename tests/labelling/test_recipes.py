@@ -76,13 +76,13 @@ def kinds_of(name):
     return {kind if isinstance(kind, str) else "-".join(kind) for kind in kinds}
 
 
-@pytest.mark.parametrize("name", ["graphene_water", "au2_mgo"])
-def test_held_out_frames_are_of_every_kind_and_of_other_trajectories(name):
+@pytest.mark.parametrize(("name", "fewest"), [("graphene_water", 2), ("au2_mgo", 1)])
+def test_held_out_frames_are_of_every_kind_and_of_other_trajectories(name, fewest):
     files = [FRAMES / f"gpaw-{name.replace('_', '-')}-{split}.xyz.gz" for split in ("train", "test")]
     texts = [gzip.decompress(file.read_bytes()).decode() for file in files]
     kept, held_out = (Counter(re.findall(r"config_type=(\S+)", text)) for text in texts)
     assert set(kept) == set(held_out) == kinds_of(name)
-    assert sum(held_out.values()) >= 4
+    assert min(held_out.values()) >= fewest
     first, second = (set(re.findall(r"trajectory=(\d+)", text)) for text in texts)
     assert first
     assert second
