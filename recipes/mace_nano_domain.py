@@ -1,6 +1,6 @@
-"""The dataset mace-nano-domain, frames of the domain of mace-nano: python recipes/mace_nano_domain.py FOLDER [WORKERS].
+"""A dataset MODEL-domain, frames of the domain of a distilled model: python mace_nano_domain.py MODEL FOLDER [WORKERS].
 
-They are part of what ``mfb distill recipes/mace-nano.distill.toml`` makes, without the frames of public datasets that
+They are part of what ``mfb distill recipes/MODEL.distill.toml`` makes, without the frames of public datasets that
 are mixed in: ``held-out`` has every parent of its test split, ``replay`` one in ten of its training parents. Jobs that
 FOLDER has are not done again: it may be that command's --out. Needs the teacher and the datasets of the recipe.
 """
@@ -23,7 +23,6 @@ from mace_ft_bench.learning.distill import PARENTS, Job, jobs, label_job, parent
 from mace_ft_bench.learning.recipe import DistillConfig, load_recipe
 
 HERE = Path(__file__).resolve().parent
-RECIPE = HERE / "mace-nano.distill.toml"
 SHIPPED = HERE.parent / "reference_data" / "datasets" / "frames"
 
 
@@ -35,30 +34,30 @@ def part(job: Job, config: DistillConfig) -> str:
     return "replay" if split == "train" and zlib.crc32(f"replay:{job.parent.name}".encode()) % 10 == 0 else ""
 
 
-def label(jobs_of_worker: list[Job], folder: Path) -> None:
-    """Label what the folder does not have yet, on one thread."""
+def label(jobs_of_worker: list[Job], config: DistillConfig, folder: Path) -> None:
+    """Label jobs, on one thread."""
     torch.set_num_threads(1)
-    config = load_recipe(RECIPE)
     teacher = get_calculator(config.teacher)
     for job in jobs_of_worker:
-        if not (folder / PARENTS / f"{job.name}.json").is_file():
-            label_job(job, config, teacher, folder)
+        label_job(job, config, teacher, folder)
 
 
-def main(folder: Path, workers: int) -> None:
-    """Label the jobs and write one file per part."""
-    config = load_recipe(RECIPE)
+def main(model: str, folder: Path, workers: int) -> None:
+    """Label what the folder does not have yet and write one file per part."""
+    config = load_recipe(HERE / f"{model}.distill.toml")
     wanted = [job for job in jobs(config, parents(config)) if part(job, config)]
     (folder / PARENTS).mkdir(parents=True, exist_ok=True)
+    todo = [job for job in wanted if not (folder / PARENTS / f"{job.name}.json").is_file()]
+    shares = [share for number in range(workers) if (share := todo[number::workers])]
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        list(pool.map(label, [wanted[number::workers] for number in range(workers)], [folder] * workers))
+        list(pool.map(label, shares, [config] * len(shares), [folder] * len(shares)))
     for name in ("held-out", "replay"):
         files = [folder / PARENTS / f"{job.name}.xyz" for job in wanted if part(job, config) == name]
         frames = [frame for file in files if file.stat().st_size for frame in read(file, ":", format="extxyz")]
         write_extxyz(frames, folder / f"{name}.xyz")
         packed = gzip.compress((folder / f"{name}.xyz").read_bytes(), mtime=0)
-        (SHIPPED / f"mace-nano-domain-{name}.xyz.gz").write_bytes(packed)
+        (SHIPPED / f"{model}-domain-{name}.xyz.gz").write_bytes(packed)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)  # noqa: PLR2004 - two arguments
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1)  # noqa: PLR2004 - the last is optional

@@ -272,8 +272,9 @@ def test_the_sum_of_a_folder_is_that_of_its_members(folder_card):
 
 
 @pytest.mark.parametrize("split", ["held-out", "replay"])
-def test_frames_that_are_shipped_need_neither_network_nor_mirror(split, cache):
-    frames = load_frames("mace-nano-domain", split)
+@pytest.mark.parametrize("dataset", ["mace-nano-domain", "mace-nano-2-domain"])
+def test_frames_that_are_shipped_need_neither_network_nor_mirror(dataset, split, cache):
+    frames = load_frames(dataset, split)
     assert len(frames) >= 1000
     assert all({"REF_energy", "REF_stress", "config_type"} <= set(frame.info) for frame in frames)
     assert max(abs(frame.arrays["REF_forces"]).max() for frame in frames) <= 25.0  # of the recipe

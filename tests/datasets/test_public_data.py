@@ -33,6 +33,7 @@ FRAMES = {
     "graphene-water": {"128": 1, "1038": 1, "372": 1},
     "lgps": {"train": 5021, "test": 400},
     "licl-gaf3-ood": {"test": 1},
+    "mace-nano-2-domain": {"held-out": 1133, "replay": 1199},
     "mace-nano-domain": {"held-out": 1137, "replay": 1177},
     "mlearn-mo": {"train": 194, "test": 23},
     "mlearn-si": {"train": 214, "test": 25},
