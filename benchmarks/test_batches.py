@@ -1,8 +1,8 @@
 """Properties from batched evaluations beside the same ones from single calls: how much faster, and nothing changes.
 
 The model is one, and so is the code of the properties; a calculator without ``evaluate`` is asked for frame by frame.
-Cells are as small as the properties allow, where a single call is mostly overhead: on a processor a batch gains nothing
-in cells of a hundred atoms, whose phonons and faults take the same time either way.
+Two are: mace's own ``MACECalculator``, and ours without its batches. Of the latter only overhead can be saved: a single
+call of the fused kernel takes about a millisecond, in cells of a hundred atoms a batch takes as long on a processor.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from ase.lattice.cubic import BodyCenteredCubic
 from mace_ft_bench import get_calculator
 from mace_ft_bench.properties.base import get_property
 from mace_ft_bench.timing.interleaved import time_in_turns
+from mace_ft_bench.timing.serving import peer_calculator
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pytest_benchmark.fixture import BenchmarkFixture
 
-SLOWER = 0.8
-"""One by one over batched, all properties together, below which something is wrong whatever the machine does beside."""
+AT_LEAST = {"mace": 2.0, "single": 0.8}
+"""One by one over batched, all properties together: what is promised, and what no disturbed machine explains."""
 SAME = 1e-6
 """Largest difference of a number, relative to one or to itself."""
 
@@ -70,14 +71,18 @@ def computed(name: str, calculator: Calculator) -> Any:  # noqa: ANN401 - the re
     return item.compute(atoms, calculator, item.settings(**settings))
 
 
+def calculators() -> dict[str, Calculator]:
+    """Return what computes, by how."""
+    model = get_calculator("mo-ft", device="cpu")
+    return {"batched": model, "single": OneByOne(model), "mace": peer_calculator("mo-ft", "float64")}
+
+
 @pytest.mark.parametrize("name", tasks())
 def test_same_values(name: str) -> None:
     """Every number of the result."""
-    model = get_calculator("mo-ft", device="cpu")
-    batched, single = (asdict(computed(name, calculator)) for calculator in (model, OneByOne(model)))
-    assert batched.keys() == single.keys()
-    for field, value in batched.items():
-        _compare(value, single[field])
+    batched, *others = (asdict(computed(name, calculator)) for calculator in calculators().values())
+    for other in others:
+        _compare(batched, other)
 
 
 def _compare(value: Any, other: Any) -> None:  # noqa: ANN401 - a field of a result
@@ -92,18 +97,17 @@ def _compare(value: Any, other: Any) -> None:  # noqa: ANN401 - a field of a res
 
 
 def test_how_much_faster(benchmark: BenchmarkFixture) -> None:
-    """Median ratio over rounds in turns: noted, and no batch may cost more than single calls do."""
-    model = get_calculator("mo-ft", device="cpu")
-    single = OneByOne(model)
+    """Median ratios over rounds in turns, by property and of all together."""
     ways = {
         f"{how} {name}": partial(computed, name, calculator)
         for name in tasks()
-        for how, calculator in (("batched", model), ("single", single))
+        for how, calculator in calculators().items()
     }
     benchmark.group = "batched properties"
     times = benchmark.pedantic(time_in_turns, args=(ways,), kwargs={"rounds": 3}, rounds=1)
-    each = {name: times.ratio(f"single {name}", f"batched {name}") for name in tasks()}
-    sums = {how: sum(np.array(times.samples[f"{how} {name}"]) for name in tasks()) for how in ("batched", "single")}
-    ratio = float(np.median(sums["single"] / sums["batched"]))
-    benchmark.extra_info.update(each | {"together": ratio})
-    assert ratio > SLOWER, (ratio, each)
+    sums = {how: sum(np.array(times.samples[f"{how} {name}"]) for name in tasks()) for how in ("batched", *AT_LEAST)}
+    for how, least in AT_LEAST.items():
+        each = {f"{how} {name}": times.ratio(f"{how} {name}", f"batched {name}") for name in tasks()}
+        ratio = float(np.median(sums[how] / sums["batched"]))
+        benchmark.extra_info.update(each | {how: ratio})
+        assert ratio > least, (how, ratio, each)
