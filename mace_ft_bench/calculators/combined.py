@@ -9,6 +9,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from mace_ft_bench.calculators.d3.settings import D3Settings
 from mace_ft_bench.errors import DispersionError, UnknownNameError
+from mace_ft_bench.voigt import voigt_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,8 +95,16 @@ def evaluate_all(calculator: Calculator, structures: Sequence[Atoms]) -> list[di
             wanted.append("stress")
         calculator.reset()
         calculator.calculate(structure.copy(), wanted, all_changes)
-        found.append(dict(calculator.results))
+        found.append(_results_of(calculator))
     return found
+
+
+def _results_of(calculator: Calculator) -> dict[str, Any]:
+    """Return all results, the stress as six numbers: ASE takes matrices, too, and CHGNet gives one."""
+    results = dict(calculator.results)
+    if "stress" in results:
+        results["stress"] = voigt_label(results["stress"], "The stress of the model")
+    return results
 
 
 def _summed(own: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +123,7 @@ def _evaluated(calculator: Calculator, atoms: Atoms, wanted: Sequence[str], pref
     for name in ("stress", "forces", *sorted(plain - {"stress", "forces"})):
         if name in plain and name in calculator.implemented_properties:
             calculator.get_property(name, atoms)
-    return dict(calculator.results)
+    return _results_of(calculator)
 
 
 def resolve_dispersion(

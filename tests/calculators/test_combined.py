@@ -73,6 +73,24 @@ def test_sums_and_parts():
     assert len(combined.model.asked) == 1, "one evaluation serves all"
 
 
+class WithMatrix(Rich):
+    """A calculator whose stress is a matrix, as CHGNet's."""
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        xx, yy, zz, yz, xz, xy = self.results["stress"]
+        self.results["stress"] = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def test_a_model_may_give_its_stress_as_a_matrix():
+    dispersion = D3Calculator("pbe", **OPTIONS)
+    by_matrix, by_six = (CombinedCalculator(model(), dispersion) for model in (WithMatrix, Rich))
+    expected = by_six.get_stress(crystal())
+    assert by_matrix.get_stress(crystal()) == pytest.approx(expected, abs=1e-14)
+    (found,) = by_matrix.evaluate([crystal()])
+    assert found["stress"] == pytest.approx(expected, abs=1e-14)
+
+
 def test_what_the_model_has_is_reachable():
     combined = CombinedCalculator(Rich(), D3Calculator("pbe", **OPTIONS))
     assert combined.head == "pbe"
