@@ -155,7 +155,6 @@ SETS: dict[str, Callable[[], dict[str, Iterator[Atoms]]]] = {
     "si": silicon,
     "si-atoms": lambda: isolated_atoms("Si"),
     "licl": lambda: rock_salt("Li", "Cl", 5.15),
-    "licl-train": lambda: rock_salt_to_train("Li", "Cl", 5.15),
     "licl-atoms": lambda: isolated_atoms("Li", "Cl"),
     "graphene-water-atoms": lambda: isolated_atoms("H", "C", "O"),
     "mgo": lambda: rock_salt("Mg", "O", 4.25),

@@ -49,10 +49,9 @@ def test_crystals(name, number):
     assert {str(atom.symbols) for atom in atoms} == symbols
 
 
-@pytest.mark.parametrize("name", ["licl", "mgo"])
-def test_cells_to_train_with_are_not_those_to_test_with(name):
+def test_cells_to_train_with_are_not_those_to_test_with():
     structures = recipe("structures")
-    tested, trained = structures.frames_of(name), structures.frames_of(f"{name}-train")
+    tested, trained = structures.frames_of("mgo"), structures.frames_of("mgo-train")
     assert len(trained) == 12
     for frame in trained:
         assert shortest(frame) > 1.5
