@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mace_ft_bench.datasets.card import find_dataset
 from mace_ft_bench.errors import CardError
 from mace_ft_bench.finetune.config import StageTwoConfig, load_recipe
 from mace_ft_bench.finetune.study import load_study
@@ -36,8 +37,10 @@ def test_every_study_parses_and_names_itself(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_embedded_models_never_see_their_test_frames(path):
     data = load_recipe(path).data
-    trained = {source.removesuffix(":train") for source in data.sources if source.endswith(":train")}
-    assert {f"{name}:test" for name in trained} <= set(data.exclude)
+    for name in (source.removesuffix(":train") for source in data.sources if source.endswith(":train")):
+        others = {file.split for file in find_dataset(name).files} - {"train", "atoms"}
+        assert others
+        assert {f"{name}:{split}" for split in others} <= set(data.exclude)
     assert not set(data.sources) & set(data.exclude)
 
 
