@@ -39,7 +39,7 @@ def label(jobs_of_worker: list[Job], config: DistillConfig, folder: Path) -> Non
     torch.set_num_threads(1)
     teacher = get_calculator(config.teacher)
     for job in jobs_of_worker:
-        label_job(job, config, teacher, folder)
+        label_job(job, config, teacher, folder, make_driver=get_calculator)
 
 
 def main(model: str, folder: Path, workers: int) -> None:

@@ -66,14 +66,15 @@ def _label(config: DistillConfig, out: Path, mirror: Path | None, workers: int) 
         return run(
             config,
             out,
-            functools.partial(_teacher, config.teacher),
+            functools.partial(_calculator, config.teacher),
+            make_driver=_calculator,
             mirror=mirror,
             workers=workers,
             on_job=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
 
-def _teacher(name: str) -> Calculator:
+def _calculator(name: str) -> Calculator:
     """Return a calculator on one thread: small cells gain nothing from more."""
     import torch  # noqa: PLC0415 - slow to import
 
@@ -88,7 +89,7 @@ def _compare(config: DistillConfig, mirror: Path | None) -> Comparison:
     from mace_ft_bench.learning import references  # noqa: PLC0415 - as above
 
     frames = distilling.real_frames(config, mirror=mirror)
-    return references.compare(frames, _teacher(config.teacher), distilling.correction_of(config))
+    return references.compare(frames, _calculator(config.teacher), distilling.correction_of(config))
 
 
 def _print_families(found: Distilled, families: list[FamilySummary]) -> None:

@@ -156,6 +156,7 @@ def distill(  # noqa: PLR0913 - where from, where to, by whom, how
     folder: Path,
     make_teacher: Callable[[], Calculator],
     *,
+    make_driver: Callable[[str], Calculator] | None = None,
     mirror: Path | None = None,
     workers: int = 1,
     on_job: Callable[[int, int], None] | None = None,
@@ -170,6 +171,8 @@ def distill(  # noqa: PLR0913 - where from, where to, by whom, how
         Receives ``train.xyz``, ``valid.xyz``, ``test.xyz``, ``recipe.json`` and, per job, what was labelled.
     make_teacher
         Returns a calculator with energy, forces and stress; can be pickled. Called once per process.
+    make_driver
+        Returns the calculator of a name, for dynamics that another model drives; can be pickled.
     mirror
         Folder of dataset copies.
     workers
@@ -182,19 +185,31 @@ def distill(  # noqa: PLR0913 - where from, where to, by whom, how
     DataError
         If the folder holds frames of another recipe.
     CardError
-        If dynamics are asked for of a parent that the recipe does not have.
+        If dynamics are asked for of a parent that the recipe does not have, or with a driver that nobody makes.
     """
     wanted = jobs(config, parents(config, mirror=mirror))
+    for settings in config.dynamics:
+        _driver(settings, make_driver)  # one that cannot be had is refused before any work
     real = real_frames(config, mirror=mirror)
     _claim(folder, config)
     left = [job for job in wanted if not _chunk(folder, job).with_suffix(".json").is_file()]
-    for done, _ in enumerate(_worked(left, config, folder, make_teacher, workers), start=len(wanted) - len(left) + 1):
+    work = _worked(left, config, folder, _Makers(make_teacher, make_driver), workers)
+    for done, _ in enumerate(work, start=len(wanted) - len(left) + 1):
         if on_job is not None:
             on_job(done, len(wanted))
     distilled = _gathered(config, wanted, real, folder)
     for name, frames in distilled.splits.items():
         write_exact(frames, folder / f"{name}.xyz")
     return distilled
+
+
+def _driver(settings: DynamicsConfig, make_driver: Callable[[str], Calculator] | None) -> Calculator | None:
+    """Return the calculator that drives dynamics, None for the teacher."""
+    if settings.driver is None:
+        return None
+    if make_driver is None:
+        raise CardError(f'Dynamics are to be driven by "{settings.driver}".', fix="give make_driver, which makes it.")
+    return make_driver(settings.driver)
 
 
 def _claim(folder: Path, config: DistillConfig) -> None:
@@ -206,17 +221,21 @@ def _claim(folder: Path, config: DistillConfig) -> None:
     path.write_text(recipe, encoding="utf-8")
 
 
-def _worked(
-    left: Sequence[Job], config: DistillConfig, folder: Path, make_teacher: Callable[[], Calculator], workers: int
-) -> Iterator[None]:
+@dataclass(frozen=True)
+class _Makers:
+    teacher: Callable[[], Calculator]
+    driver: Callable[[str], Calculator] | None
+
+
+def _worked(left: Sequence[Job], config: DistillConfig, folder: Path, makers: _Makers, workers: int) -> Iterator[None]:
     """Work on jobs, and yield whenever one is done."""
     if workers == 1 or not left:
-        teacher = make_teacher() if left else None
+        teacher = makers.teacher() if left else None
         for job in left:
-            label_job(job, config, cast("Calculator", teacher), folder)
+            label_job(job, config, cast("Calculator", teacher), folder, make_driver=makers.driver)
             yield
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (config, make_teacher)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (config, makers)) as pool:
         for future in as_completed([pool.submit(_work, job, folder) for job in left]):
             future.result()
             yield
@@ -226,12 +245,12 @@ _worker: dict[str, Any] = {}
 """What a process of the pool keeps: building a teacher takes seconds."""
 
 
-def _start_worker(config: DistillConfig, make_teacher: Callable[[], Calculator]) -> None:
-    _worker.update(config=config, teacher=make_teacher())
+def _start_worker(config: DistillConfig, makers: _Makers) -> None:
+    _worker.update(config=config, teacher=makers.teacher(), make_driver=makers.driver)
 
 
 def _work(job: Job, folder: Path) -> None:
-    label_job(job, _worker["config"], _worker["teacher"], folder)
+    label_job(job, _worker["config"], _worker["teacher"], folder, make_driver=_worker["make_driver"])
 
 
 def correction_of(config: DistillConfig) -> Callable[[Atoms], float]:
@@ -243,7 +262,14 @@ def _nothing(_atoms: Atoms) -> float:
     return 0.0
 
 
-def label_job(job: Job, config: DistillConfig, teacher: Calculator, folder: Path) -> None:
+def label_job(
+    job: Job,
+    config: DistillConfig,
+    teacher: Calculator,
+    folder: Path,
+    *,
+    make_driver: Callable[[str], Calculator] | None = None,
+) -> None:
     """Write the frames of a job, and then what came to nothing, which says that it is done."""
     parent = job.parent
     correction = correction_of(config)(parent.atoms) / len(parent.atoms)
@@ -255,7 +281,8 @@ def label_job(job: Job, config: DistillConfig, teacher: Calculator, folder: Path
     else:
         labeller = Labeller(teacher, correction, config.max_force, job.group)
         start = repeated(parent.atoms, job.dynamics.least_atoms)
-        stopped = dynamics.run(start, job.dynamics, teacher, labeller, seed=seed % _SEEDS)
+        driver = _driver(job.dynamics, make_driver) or teacher
+        stopped = dynamics.run(start, job.dynamics, driver, labeller, seed=seed % _SEEDS)
         found = labeller.harvest
     path = _chunk(folder, job)
     write_exact(found.frames, path)

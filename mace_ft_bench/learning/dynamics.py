@@ -1,4 +1,4 @@
-"""Frames from short molecular dynamics with the teacher."""
+"""Frames from short molecular dynamics with the teacher, or with a faster model whose frames the teacher labels."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class DynamicsConfig(StrictTable):
     least_atoms: int = 8
     """Cells are repeated until they have so many atoms."""
     timestep_fs: float = 2.0
+    driver: str | None = None
+    """Name of the model that moves the atoms; None for the teacher. A small one reaches frames further apart."""
 
     def __post_init__(self) -> None:
         if not self.parents or not self.temperatures_k or min(self.temperatures_k) <= 0:
@@ -57,7 +59,7 @@ def concerns(settings: DynamicsConfig, parent: Parent) -> bool:
     return any(fnmatchcase(parent.name, pattern) for pattern in settings.parents)
 
 
-def run(atoms: Atoms, settings: DynamicsConfig, teacher: Calculator, labeller: Labeller, *, seed: int) -> list[str]:
+def run(atoms: Atoms, settings: DynamicsConfig, driver: Calculator, labeller: Labeller, *, seed: int) -> list[str]:
     """Label frames of dynamics at every temperature; return why runs ended early.
 
     Parameters
@@ -66,8 +68,8 @@ def run(atoms: Atoms, settings: DynamicsConfig, teacher: Calculator, labeller: L
         Where to start, after a few steps downhill.
     settings
         What to run.
-    teacher
-        Calculator with energy, forces and stress.
+    driver
+        Calculator that moves the atoms; with forces.
     labeller
         Receives the frames.
     seed
@@ -75,11 +77,11 @@ def run(atoms: Atoms, settings: DynamicsConfig, teacher: Calculator, labeller: L
     """
     stopped = []
     try:
-        start = _relaxed(atoms, settings.relax_steps, teacher)
+        start = _relaxed(atoms, settings.relax_steps, driver)
         for number, temperature in enumerate(settings.temperatures_k):
             found = sample(
                 start,
-                teacher,
+                driver,
                 SampleSettings(
                     temperatures_k=(temperature,),
                     equilibration=0,
@@ -99,9 +101,9 @@ def run(atoms: Atoms, settings: DynamicsConfig, teacher: Calculator, labeller: L
     return stopped
 
 
-def _relaxed(atoms: Atoms, steps: int, teacher: Calculator) -> Atoms:
+def _relaxed(atoms: Atoms, steps: int, driver: Calculator) -> Atoms:
     moving: Atoms = atoms.copy()
-    moving.calc = teacher
+    moving.calc = driver
     FIRE(moving, logfile=None, maxstep=_LONGEST_STEP).run(fmax=_SMALLEST_FORCE, steps=steps)
     moving.calc = None
     return moving

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.io import read
 
@@ -16,6 +17,17 @@ from mace_ft_bench.learning import distill as distilling
 from mace_ft_bench.learning.distill import SPLITS, distill, jobs, parents, real_frames, split_of
 from mace_ft_bench.learning.dynamics import DynamicsConfig
 from mace_ft_bench.learning.recipe import FamilyConfig
+
+
+class IdealGas(Calculator):
+    """A driver without forces."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+
 
 RUN = DynamicsConfig(("fcc-A*",), (300.0,), steps=4, every=2, relax_steps=0)
 
@@ -104,6 +116,25 @@ def test_dynamics_have_a_group_and_a_file_of_their_own(config, tmp_path):
     assert len(frames) == 2 * 2  # two metals, two frames each
     assert {len(frame) for frame in frames} == {8}
     assert (tmp_path / "parents" / "md0-fcc-Al.xyz").is_file()
+
+
+def test_a_driver_moves_the_atoms_and_the_teacher_labels_them(config, tmp_path):
+    longer = dataclasses.replace(RUN, steps=40, every=40)
+    driven = dataclasses.replace(config, dynamics=(dataclasses.replace(longer, driver="ideal-gas"),))
+    distill(driven, tmp_path / "driven", EMT, make_driver={"ideal-gas": IdealGas()}.__getitem__)
+    distill(dataclasses.replace(config, dynamics=(longer,)), tmp_path / "own", EMT)
+    frame, own = (read(tmp_path / name / "parents" / "md0-fcc-Al.xyz", "-1") for name in ("driven", "own"))
+    assert np.abs(frame.positions - own.positions).max() > 0.01
+    bare = frame.copy()
+    bare.calc = EMT()
+    assert frame.info[ENERGY] == pytest.approx(bare.get_potential_energy(), abs=1e-9)
+
+
+def test_a_driver_that_cannot_be_had_is_refused_before_any_work(config, tmp_path):
+    driven = dataclasses.replace(config, dynamics=(dataclasses.replace(RUN, driver="ideal-gas"),))
+    with pytest.raises(CardError, match='driven by "ideal-gas"'):
+        distill(driven, tmp_path / "out", EMT)
+    assert not (tmp_path / "out").exists()
 
 
 def test_dynamics_of_an_unknown_parent_are_refused_before_any_work(config, tmp_path):
