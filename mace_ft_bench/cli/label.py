@@ -14,9 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, error_console, print_json
-from mace_ft_bench.cli.data.files import Json, read_structures
+from mace_ft_bench.cli.data.files import Json
 from mace_ft_bench.cli.default_command import group_with_default
 from mace_ft_bench.cli.signals import EXIT_INTERRUPTED, ending_on_sigterm
+from mace_ft_bench.datasets.structure_files import read_structures
 from mace_ft_bench.errors import CardError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,25 +18,27 @@ from mace_ft_bench.atomic import write_whole
 from mace_ft_bench.datasets.exact_extxyz import write_exact
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.datasets.frames import CONFIG_TYPE
+from mace_ft_bench.datasets.perturb import bare
+from mace_ft_bench.datasets.structure_files import read_structures
 from mace_ft_bench.errors import CardError, DataError
 from mace_ft_bench.learning import dynamics, environments, interfaces, prototypes
 from mace_ft_bench.learning.anion_corrections import anion_correction, needs_plus_u
 from mace_ft_bench.learning.label import Labeller, harvest, repeated
+from mace_ft_bench.learning.parent import Parent
 from mace_ft_bench.learning.templates import exchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
     from mace_ft_bench.learning.dynamics import DynamicsConfig
-    from mace_ft_bench.learning.parent import Parent
     from mace_ft_bench.learning.recipe import DistillConfig
 
 RECIPE, PARENTS = "recipe.json", "parents"
 SPLITS = ("train", "valid", "test")
+_DIMENSIONS = 3
 _SHARES = 10_000
 _SEEDS = 2**31
 """Number of seeds of a job: those of several runs of it, counted on, remain below 2^32."""
@@ -108,8 +111,19 @@ def _family(
         "templates": lambda: exchanged(
             _frames_of(config.templates, mirror), config.elements, config.most_template_atoms, generator
         ),
+        "structures": lambda: _own(config),
     }
     yield from makers[family]()
+
+
+def _own(config: DistillConfig) -> Iterator[Parent]:
+    """Yield the structures of files, bare: labels of others are not those of the teacher."""
+    for number, atoms in enumerate(read_structures([Path(file) for file in config.structures])):
+        if others := sorted(set(atoms.get_chemical_symbols()) - set(config.elements)):
+            raise CardError(f"The structures hold {', '.join(others)}.", fix="name them in elements, too.")
+        if atoms.cell.rank < _DIMENSIONS:
+            raise CardError(f"Structure {number} has no cell.", fix="give every structure a cell, with vacuum.")
+        yield Parent(f"structure-{number}", "structures", bare(atoms))
 
 
 def _frames_of(splits: Sequence[str], mirror: Path | None) -> list[Atoms]:

@@ -26,6 +26,7 @@ Family = Literal[
     "liquids",
     "ion-conductors",
     "templates",
+    "structures",
 ]
 
 
@@ -73,6 +74,8 @@ class DistillConfig(StrictTable):
     templates: tuple[str, ...] = ()
     """Dataset splits whose structures the family ``templates`` takes."""
     most_template_atoms: int = 12
+    structures: tuple[str, ...] = ()
+    """Files of structures, of any format ASE reads, that the family ``structures`` takes as they are."""
     max_force: float = 30.0
     """Frames with a larger force [eV/Angstrom] are left out."""
     valid_fraction: float = 0.06
@@ -85,8 +88,9 @@ class DistillConfig(StrictTable):
             raise CardError("elements is empty, seed negative or max_force not positive.", fix="correct it.")
         if min(self.valid_fraction, self.test_fraction) <= 0 or self.valid_fraction + self.test_fraction >= 1:
             raise CardError("valid_fraction and test_fraction leave nothing.", fix="give, say, 0.06 and 0.08.")
-        if ("templates" in self.family) != bool(self.templates):
-            raise CardError("The family and the list templates belong together.", fix="give both or neither.")
+        for name, listed in (("templates", self.templates), ("structures", self.structures)):
+            if (name in self.family) != bool(listed):
+                raise CardError(f"The family and the list {name} belong together.", fix="give both or neither.")
 
 
 def load_recipe(path: Path) -> DistillConfig:

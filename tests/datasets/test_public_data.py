@@ -29,7 +29,7 @@ FRAMES = {
     "gpaw-graphene-water": {"atoms": 3, "test": 20, "train": 80},
     "gpaw-licl": {"atoms": 2, "crystals": 28},
     "gpaw-mgo": {"atoms": 2, "crystals": 28, "train": 12},
-    "gpaw-licl-gaf3": {"test": 6, "train": 24},
+    "gpaw-licl-gaf3": {"test": 8, "train": 36},
     "gpaw-mo": {"atoms": 1, "crystals": 25},
     "gpaw-si": {"atoms": 1, "crystals": 32},
     "graphene-water": {"128": 1, "1038": 1, "372": 1},

@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
-from ase.io import read
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 
 from mace_ft_bench.datasets.frames import CONFIG_TYPE, ENERGY, FORCES, STRESS, labelled
 from mace_ft_bench.errors import CardError, DataError
@@ -108,6 +110,31 @@ def test_a_folder_of_another_recipe_is_refused(config, tmp_path):
     distill(config, tmp_path, EMT)
     with pytest.raises(DataError, match="holds frames of another recipe"):
         distill(dataclasses.replace(config, max_force=1.0), tmp_path, EMT)
+
+
+def test_structures_of_files_are_parents(config, tmp_path):
+    own = bulk("Al", "fcc", a=4.1, cubic=True)
+    own.calc = SinglePointCalculator(own, energy=-99.0)
+    write(tmp_path / "own.xyz", [own, bulk("Au", "fcc", a=4.1)], format="extxyz")
+    family = {"structures": FamilyConfig(volumes=(1.0,))}
+    settings = dataclasses.replace(config, family=family, structures=(str(tmp_path / "own.xyz"),))
+    found = parents(settings)
+    assert [(one.name, len(one.atoms)) for one in found] == [("structure-0", 4), ("structure-1", 1)]
+    distill(settings, tmp_path / "out", EMT)
+    frame = read(tmp_path / "out" / "parents" / "structure-0.xyz")
+    assert frame.cell.array == pytest.approx(own.cell.array)
+    own.calc = EMT()
+    assert frame.info[ENERGY] == pytest.approx(own.get_potential_energy(), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"), [(bulk("Cu"), "The structures hold Cu"), (Atoms("Al"), "Structure 0 has no cell")]
+)
+def test_structures_that_cannot_be_used_are_named(config, tmp_path, atoms, message):
+    write(tmp_path / "own.xyz", atoms, format="extxyz")
+    family = {"structures": FamilyConfig(frames=1)}
+    with pytest.raises(CardError, match=message):
+        parents(dataclasses.replace(config, family=family, structures=(str(tmp_path / "own.xyz"),)))
 
 
 def test_dynamics_have_a_group_and_a_file_of_their_own(config, tmp_path):

@@ -14,8 +14,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from mace_ft_bench.cli.console import console, error_console, print_json
-from mace_ft_bench.cli.data.files import Json, Out, Overwrite, read_structures, refuse_existing
+from mace_ft_bench.cli.data.files import Json, Out, Overwrite, refuse_existing
 from mace_ft_bench.cli.data.perturb import MinDistance
+from mace_ft_bench.datasets.structure_files import read_structures
 from mace_ft_bench.errors import DataError, StructureError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_ft_bench.cli.console import console, print_json
-from mace_ft_bench.cli.data.files import Json, Out, Overwrite, read_structures, refuse_existing
+from mace_ft_bench.cli.data.files import Json, Out, Overwrite, refuse_existing
+from mace_ft_bench.datasets.structure_files import read_structures
 from mace_ft_bench.errors import CardError, UnknownNameError, suggestion
 
 if TYPE_CHECKING:
