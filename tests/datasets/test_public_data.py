@@ -25,7 +25,7 @@ FRAMES = {
     "alexandria-random-1k": {"all": 1000},
     "au2-mgo-optimised": {"test": 4},
     "go-mace": {"test": 100},
-    "gpaw-au2-mgo": {"test": 4, "train": 31},
+    "gpaw-au2-mgo": {"test": 7, "train": 40},
     "gpaw-graphene-water": {"atoms": 3, "test": 20, "train": 80},
     "gpaw-licl": {"atoms": 2, "crystals": 28},
     "gpaw-mgo": {"atoms": 2, "crystals": 28, "train": 12},
