@@ -10,8 +10,8 @@ from ase.build import bulk
 from ase.io import read, write
 from typer.testing import CliRunner
 
-from mace_ft_bench.cli.data.files import read_structures
 from mace_ft_bench.cli.main import app
+from mace_ft_bench.datasets.structure_files import read_structures
 from mace_ft_bench.errors import CardError, DataError, MaceFtBenchError, StructureError, UnknownNameError
 
 

@@ -18,23 +18,23 @@ FREEZE = {"kind": "freeze", "parts": ["embedding"], **_NO_ARCHITECTURE}
 REPLAY = {"kind": "multihead-replay", "replay": ["a:b"], "frames": 3, **_NO_ARCHITECTURE}
 
 _RECIPES = PACKAGE.parent / "recipes"
-_FILES = sorted([*_RECIPES.glob("*.toml"), *(_RECIPES / "next").glob("*.toml")])
+_FILES = sorted(_RECIPES.glob("*.toml"))
 _OTHERS = (".distill.toml", ".study.toml")  # those are of `mfb distill` and `mfb study`
 RECIPES = [path for path in _FILES if not path.name.endswith(_OTHERS)]
 STUDIES = [path for path in _FILES if path.name.endswith(".study.toml")]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_parses_and_names_its_model(path):
     assert load_recipe(path).name == path.stem
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_parses_and_names_itself(path):
     assert load_study(path)[0].name == path.name.removesuffix(".study.toml")
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_embedded_models_never_see_their_test_frames(path):
     data = load_recipe(path).data
     for name in (source.removesuffix(":train") for source in data.sources if source.endswith(":train")):
