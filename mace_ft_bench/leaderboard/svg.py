@@ -176,9 +176,14 @@ def _themed(svg: str) -> str:
     for i, colour in enumerate(PALETTE, start=1):
         svg = svg.replace(colour, f"var(--m{i}, {colour})")
     svg = svg.replace(INK, "currentColor").replace(QUIET, "var(--quiet, #808080)")
-    svg = re.sub(r"(\d+\.\d\d)\d+", r"\1", svg)  # hundredths of a point: half the file
+    svg = re.sub(r"<[^>]+>", lambda found: _in_hundredths(found[0]), svg)  # text between tags is read as it is
     svg = re.sub(r'\bd="([^"]+)"', lambda found: f'd="{_compact(found[1])}"', svg)
     return re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]+", r"font-size: \2; font-family: inherit", svg)
+
+
+def _in_hundredths(tag: str) -> str:
+    """Cut coordinates after hundredths of a point, which takes half of the file away."""
+    return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag)
 
 
 def _compact(path: str) -> str:

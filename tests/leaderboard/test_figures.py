@@ -122,6 +122,12 @@ def test_identifiers_are_unique_and_resolve(case, result):
     assert {a or b for a, b in used} <= set(ids)
 
 
+def test_numbers_that_readers_read_keep_their_digits():
+    case = measured_against("energy_difference", "difference_ev", difference_ev=0.9345)
+    svg = draw_figure(case, {"m": DIFFERENCE | {"difference_ev": 0.3794}})
+    assert {">0.934</text>", ">0.379</text>"} <= set(re.findall(r">[^<>]+</text>", svg))
+
+
 def test_the_same_input_gives_the_same_figure():
     case, result = EXAMPLES[-1]
     assert draw_figure(case, {"m": result}) == draw_figure(case, {"m": result})
