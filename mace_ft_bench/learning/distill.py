@@ -15,6 +15,7 @@ import numpy as np
 from ase.io import read
 
 from mace_ft_bench.atomic import write_whole
+from mace_ft_bench.checksum import sha256_of
 from mace_ft_bench.datasets.exact_extxyz import write_exact
 from mace_ft_bench.datasets.fetch import load_frames
 from mace_ft_bench.datasets.frames import CONFIG_TYPE
@@ -228,10 +229,13 @@ def _driver(settings: DynamicsConfig, make_driver: Callable[[str], Calculator] |
 
 def _claim(folder: Path, config: DistillConfig) -> None:
     (folder / PARENTS).mkdir(parents=True, exist_ok=True)
-    recipe = json.dumps(asdict(config), indent=1, sort_keys=True)
+    structures = {file: sha256_of(Path(file)) for file in config.structures}  # a file may change, its name stays
+    recipe = json.dumps(asdict(config) | {"structures": structures}, indent=1, sort_keys=True)
     path = folder / RECIPE
     if path.is_file() and path.read_text(encoding="utf-8") != recipe:
-        raise DataError(f"{folder} holds frames of another recipe.", fix="choose another --out folder.")
+        raise DataError(
+            f"{folder} holds frames of another recipe or of other structures.", fix="choose another --out folder."
+        )
     path.write_text(recipe, encoding="utf-8")
 
 

@@ -125,6 +125,9 @@ def test_structures_of_files_are_parents(config, tmp_path):
     assert frame.cell.array == pytest.approx(own.cell.array)
     own.calc = EMT()
     assert frame.info[ENERGY] == pytest.approx(own.get_potential_energy(), abs=1e-9)
+    write(tmp_path / "own.xyz", bulk("Au", "fcc", a=4.2), format="extxyz")
+    with pytest.raises(DataError, match="holds frames of another recipe"):
+        distill(settings, tmp_path / "out", EMT)
 
 
 @pytest.mark.parametrize(
