@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mace_ft_bench.atomic import replacing
 from mace_ft_bench.errors import CheckpointError, UntrustedFileError, suggestion
@@ -75,7 +75,7 @@ def save_checkpoint(model: torch.nn.Module, path: Path) -> None:
         state |= _sparse(name, state.pop(name))
     header = {"format": FORMAT, "version": str(VERSION), "config": _dump(config), "couplings": json.dumps(couplings)}
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata=header)
+        temporary.write_bytes(save(state, metadata=header))  # save_file makes files that only their owner may read
 
 
 def load_checkpoint(path: Path) -> torch.nn.Module:

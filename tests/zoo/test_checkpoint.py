@@ -42,6 +42,12 @@ def test_round_trip_is_bit_equal(tmp_path, variant, dtype):
         assert np.array_equal(found, wanted)
 
 
+def test_weights_are_as_readable_as_any_file(tmp_path):
+    (tmp_path / "plain").touch()
+    checkpoint.save_checkpoint(build(), tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_round_trip_through_mace_model_is_bit_equal(tmp_path, tiny_file):
     pickled, back = tmp_path / "m.model", tmp_path / "back.safetensors"
     checkpoint.save_mace_model(checkpoint.load_checkpoint(tiny_file), pickled)
