@@ -74,8 +74,9 @@ def _label(config: DistillConfig, out: Path, mirror: Path | None, workers: int) 
         )
 
 
+@functools.cache
 def _calculator(name: str) -> Calculator:
-    """Return a calculator on one thread: small cells gain nothing from more."""
+    """Return a calculator on one thread, built once per process: small cells gain nothing from more."""
     import torch  # noqa: PLC0415 - slow to import
 
     from mace_ft_bench.calculators.factory import get_calculator  # noqa: PLC0415 - imports torch and mace

@@ -121,7 +121,9 @@ def _own(config: DistillConfig) -> Iterator[Parent]:
     """Yield the structures of files, bare: labels of others are not those of the teacher."""
     for number, atoms in enumerate(read_structures([Path(file) for file in config.structures])):
         if others := sorted(set(atoms.get_chemical_symbols()) - set(config.elements)):
-            raise CardError(f"The structures hold {', '.join(others)}.", fix="name them in elements, too.")
+            raise CardError(f"Structure {number} holds {', '.join(others)}.", fix="name them in elements, too.")
+        if needs_plus_u(atoms):
+            raise CardError(f"Structure {number} is one that teachers learnt with GGA+U.", fix="leave it out.")
         if atoms.cell.rank < _DIMENSIONS:
             raise CardError(f"Structure {number} has no cell.", fix="give every structure a cell, with vacuum.")
         yield Parent(f"structure-{number}", "structures", bare(atoms))

@@ -131,13 +131,20 @@ def test_structures_of_files_are_parents(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("atoms", "message"), [(bulk("Cu"), "The structures hold Cu"), (Atoms("Al"), "Structure 0 has no cell")]
+    ("atoms", "message"),
+    [
+        (bulk("Cu"), "Structure 0 holds Cu"),
+        (Atoms("Al"), "Structure 0 has no cell"),
+        (bulk("MoO", "rocksalt", a=4.3), "Structure 0 is one that teachers learnt with GGA"),
+    ],
 )
 def test_structures_that_cannot_be_used_are_named(config, tmp_path, atoms, message):
     write(tmp_path / "own.xyz", atoms, format="extxyz")
     family = {"structures": FamilyConfig(frames=1)}
+    files = (str(tmp_path / "own.xyz"),)
+    wrong = dataclasses.replace(config, elements=("Al", "Mo", "O"), family=family, structures=files)
     with pytest.raises(CardError, match=message):
-        parents(dataclasses.replace(config, family=family, structures=(str(tmp_path / "own.xyz"),)))
+        parents(wrong)
 
 
 def test_dynamics_have_a_group_and_a_file_of_their_own(config, tmp_path):
