@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from mace_ft_bench.errors import CardError, DataError, MaceFtBenchError
@@ -249,25 +249,53 @@ def _parents(runs: Sequence[StudyRun], *, trust: bool) -> dict[str, str]:
 def _claim(folder: Path, study: StudyConfig, base: FinetuneConfig, parents: dict[str, str]) -> None:
     """Keep what the study is in its folder.
 
+    A study may name more or fewer variants, shares and seeds than the folder holds: those do not change the other runs.
+
     Raises
     ------
     DataError
         If the folder holds another study, or one that started from other weights: its records belong to those.
     """
     (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-    own = json.loads(json.dumps({"study": asdict(study), "recipe": asdict(base), "parents": parents}))
     path = folder / STUDY
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else own
-    started_from = earlier.setdefault("parents", parents)  # folders of earlier releases do not say
-    changed = [name for name, sha256 in started_from.items() if parents.get(name, sha256) != sha256]
-    if changed:
+    variants = study.variants
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        before = parse(earlier["study"], StudyConfig, where=str(path))
+        before_base = parse(earlier["recipe"], FinetuneConfig, where=str(path))
+        started_from = earlier.get("parents", parents)  # folders of earlier releases do not say
+        _refuse_another(folder, (before, before_base, started_from), (study, base, parents))
+        variants, parents = before.variants | study.variants, started_from | parents
+    write_json(path, {"study": asdict(replace(study, variants=variants)), "recipe": asdict(base), "parents": parents})
+
+
+_Study = tuple[StudyConfig, FinetuneConfig, dict[str, str]]
+"""With the checksums of the parents."""
+
+
+def _refuse_another(folder: Path, earlier: _Study, own: _Study) -> None:
+    """Refuse a study whose runs would not be those that the folder has under the same names."""
+    (before, before_base, started_from), (study, base, parents) = earlier, own
+    weights = [name for name, sha256 in started_from.items() if parents.get(name, sha256) != sha256]
+    if weights:
         raise DataError(
-            f"{folder} holds records of another {changed[0]}: its weights have changed since.",
+            f"{folder} holds records of another {weights[0]}: its weights have changed since.",
             fix="choose another --out folder.",
         )
-    if earlier != own:
-        raise DataError(f"{folder} holds another study.", fix="choose another --out folder.")
-    write_json(path, own)
+    redefined = [name for name, old in before.variants.items() if study.variants.get(name, old) != old]
+    changed = [
+        *(key for key in _differing(before, study) if key not in {"variants", "fractions", "seeds"}),
+        *(f"{study.recipe}: {key}" for key in _differing(before_base, base)),
+        *(f"variants.{name}" for name in redefined),
+    ]
+    if changed:
+        raise DataError(
+            f"{folder} holds another study; what differs: {', '.join(changed)}.", fix="choose another --out folder."
+        )
+
+
+def _differing(first: Any, second: Any) -> list[str]:  # noqa: ANN401 - two of one dataclass
+    return [field.name for field in fields(first) if getattr(first, field.name) != getattr(second, field.name)]
 
 
 def _stored(path: Path) -> dict[str, Any] | None:

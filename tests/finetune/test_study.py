@@ -126,6 +126,10 @@ def small(files):
     return replace(study, fractions=(0.5,), seeds=(1,)), base
 
 
+def _fails(config, *_, **__):
+    raise TrainingError(f"{config.name} diverged.", fix="lower it.")
+
+
 def test_every_run_is_a_record_and_none_is_made_twice(files, small, monkeypatch):
     study, base = small
     seen = []
@@ -142,11 +146,8 @@ def test_a_failed_run_is_a_record_and_is_tried_again(files, small, monkeypatch):
     study, base = small
     study = replace(study, variants={"full": Variant()}, forgetting=())
 
-    def fails(config, *_, **__):
-        raise TrainingError(f"{config.name} diverged.", fix="lower it.")
-
     real = studies.train
-    monkeypatch.setattr(studies, "train", fails)
+    monkeypatch.setattr(studies, "train", _fails)
     failed = run_study(study, base, files / "out")
     assert [record["status"] for record in failed] == ["failed"]
     assert "diverged" in failed[0]["message"]
@@ -207,12 +208,45 @@ def test_records_of_other_weights_of_the_parent_are_not_reused(files, small, mon
         run_study(study, base, files / "out")
 
 
-def test_another_study_is_refused(files, small):
+def test_another_study_is_refused(files, small, monkeypatch):
     study, base = small
-    (files / "out" / "records").mkdir(parents=True)
-    (files / "out" / "study.json").write_text(json.dumps({"study": {}, "recipe": {}}))
-    with pytest.raises(DataError, match="another study"):
-        run_study(study, base, files / "out")
+    study = replace(study, variants={"full": Variant(lr=0.001)}, forgetting=())
+    monkeypatch.setattr(studies, "train", _fails)
+    run_study(study, base, files / "out")
+    others = {
+        "steps": (replace(study, steps=24), base),
+        "base.toml: loss": (study, replace(base, loss="universal")),
+        "variants.full": (replace(study, variants={"full": Variant(lr=0.002)}), base),
+    }
+    for changed, (other, other_base) in others.items():
+        with pytest.raises(DataError, match=f"another study; what differs: {changed}\\."):
+            run_study(other, other_base, files / "out")
+
+
+def test_a_study_may_grow_and_shrink(files, small, monkeypatch):
+    """Runs that the folder has are not made again, and a variant left out for a while is not forgotten."""
+    study, base = small
+    study = replace(study, variants={"full": Variant(lr=0.001)}, forgetting=())
+    first = run_study(study, base, files / "out")
+    made = []
+    monkeypatch.setattr(studies, "train", lambda config, *_, **__: made.append(config.name) or _fails(config))
+    grown = run_study(replace(study, seeds=(1, 2), variants=study.variants | {"more": Variant()}), base, files / "out")
+    assert made == ["more-0.5-1", "full-0.5-2", "more-0.5-2"]
+    assert grown[0] == first[0]
+    run_study(replace(study, variants={"more": Variant()}), base, files / "out")
+    with pytest.raises(DataError, match="what differs: variants.full"):
+        run_study(replace(study, variants={"full": Variant()}), base, files / "out")
+
+
+def test_a_folder_of_a_release_that_knew_fewer_keys_goes_on(files, small, monkeypatch):
+    study, base = small
+    study = replace(study, variants={"full": Variant(lr=0.001)}, forgetting=())
+    first = run_study(study, base, files / "out")
+    stored = json.loads((files / "out" / "study.json").read_text())
+    del stored["study"]["variants"]["full"]["weight_decay"], stored["parents"]
+    (files / "out" / "study.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(studies, "train", None)
+    assert run_study(study, base, files / "out") == first
 
 
 @pytest.mark.parametrize(
