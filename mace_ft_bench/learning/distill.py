@@ -26,7 +26,9 @@ from mace_ft_bench.learning import dynamics, environments, interfaces, prototype
 from mace_ft_bench.learning.anion_corrections import anion_correction, needs_plus_u
 from mace_ft_bench.learning.label import Labeller, harvest, repeated
 from mace_ft_bench.learning.parent import Parent
+from mace_ft_bench.learning.recipe import DistillConfig
 from mace_ft_bench.learning.templates import exchanged
+from mace_ft_bench.toml_schema import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
     from mace_ft_bench.learning.dynamics import DynamicsConfig
-    from mace_ft_bench.learning.recipe import DistillConfig
 
 RECIPE, PARENTS = "recipe.json", "parents"
 SPLITS = ("train", "valid", "test")
@@ -232,13 +233,26 @@ def _driver(settings: DynamicsConfig, make_driver: Callable[[str], Calculator] |
 def _claim(folder: Path, config: DistillConfig) -> None:
     (folder / PARENTS).mkdir(parents=True, exist_ok=True)
     structures = {file: sha256_of(Path(file)) for file in config.structures}  # a file may change, its name stays
-    recipe = json.dumps(asdict(config) | {"structures": structures}, indent=1, sort_keys=True)
     path = folder / RECIPE
-    if path.is_file() and path.read_text(encoding="utf-8") != recipe:
+    if path.is_file() and _stored_recipe(path) != (config, structures):
         raise DataError(
             f"{folder} holds frames of another recipe or of other structures.", fix="choose another --out folder."
         )
-    path.write_text(recipe, encoding="utf-8")
+    recipe = json.dumps(asdict(config) | {"structures": structures}, indent=1, sort_keys=True)
+    write_whole(path, recipe)
+
+
+def _stored_recipe(path: Path) -> tuple[DistillConfig, dict[str, str]]:
+    """Return the recipe of a folder and the checksums of its structures.
+
+    A key that recipes got since the folder was begun has its default, which is how the frames were made.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        structures = dict(table.get("structures", {}))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged.", fix="choose another --out folder.") from error
+    return parse(table | {"structures": list(structures)}, DistillConfig, where=str(path)), structures
 
 
 @dataclass(frozen=True)

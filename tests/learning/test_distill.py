@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -110,6 +111,24 @@ def test_a_folder_of_another_recipe_is_refused(config, tmp_path):
     distill(config, tmp_path, EMT)
     with pytest.raises(DataError, match="holds frames of another recipe"):
         distill(dataclasses.replace(config, max_force=1.0), tmp_path, EMT)
+
+
+def test_a_folder_of_a_release_whose_recipes_had_fewer_keys_goes_on(config, tmp_path):
+    first = distill(config, tmp_path, EMT)
+    stored = json.loads((tmp_path / "recipe.json").read_text())
+    del stored["structures"], stored["max_force"]
+    (tmp_path / "recipe.json").write_text(json.dumps(stored))
+    default = dataclasses.replace(config, max_force=30.0)
+    again = distill(default, tmp_path, lambda: pytest.fail("a job was done again"))
+    assert all(same(first.splits[name], again.splits[name]) for name in SPLITS)
+    with pytest.raises(DataError, match="holds frames of another recipe"):
+        distill(dataclasses.replace(default, seed=99), tmp_path, EMT)
+
+
+def test_a_damaged_folder_is_refused(config, tmp_path):
+    (tmp_path / "recipe.json").write_text('{"teacher": "emt", ')
+    with pytest.raises(DataError, match="is damaged"):
+        distill(config, tmp_path, EMT)
 
 
 def test_structures_of_files_are_parents(config, tmp_path):
