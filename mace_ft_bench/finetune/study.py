@@ -38,6 +38,8 @@ _VALIDATIONS = 20
 """Validations per run, about."""
 _MOST_STEPS = 1.5
 """Of those asked for: two epochs, the least of a run, may be more."""
+_MAY_DIFFER = {"name", "variants", "fractions", "seeds"}
+"""Of a study and what its folder holds already: none changes a run that both have, as its variant is compared."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class StudyRun:
     fraction: float
     seed: int
     config: FinetuneConfig
+    steps_per_epoch: int
 
     @property
     def name(self) -> str:
@@ -173,7 +176,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - the coordinates of a run
         stage_two=_second_stage(base, epochs, lr, changes.weights),
         eval_interval=max(1, epochs // _VALIDATIONS),
     )
-    return StudyRun(name, fraction, seed, config)
+    return StudyRun(name, fraction, seed, config, steps_per_epoch)
 
 
 def _stretched(base: FinetuneConfig, epochs: int, lr: float) -> Any:  # noqa: ANN401 - an OptimiserConfig
@@ -284,7 +287,7 @@ def _refuse_another(folder: Path, earlier: _Study, own: _Study) -> None:
         )
     redefined = [name for name, old in before.variants.items() if study.variants.get(name, old) != old]
     changed = [
-        *(key for key in _differing(before, study) if key not in {"variants", "fractions", "seeds"}),
+        *(key for key in _differing(before, study) if key not in _MAY_DIFFER),
         *(f"{study.recipe}: {key}" for key in _differing(before_base, base)),
         *(f"variants.{name}" for name in redefined),
     ]
@@ -324,4 +327,9 @@ def _made(run: StudyRun, study: StudyConfig, folder: Path, *, mirror: Path | Non
         return where | {"status": "failed", "message": str(error)}
     except Exception as error:  # noqa: BLE001 - one run must not end the others; the record names what went wrong
         return where | {"status": "failed", "message": f"{type(error).__name__}: {error}"}
-    return where | {"status": "ok", "training_frames": len(trained.frames.training), "report": report}
+    history = [
+        {"steps": (errors.epoch + 1) * run.steps_per_epoch, "forces": errors.force_rmse_mev_per_a}
+        for errors in trained.history
+    ]
+    frames = len(trained.frames.training)
+    return where | {"status": "ok", "training_frames": frames, "history": history, "report": report}

@@ -1,4 +1,4 @@
-"""Figures of a study: errors against the share of the data, and what was gained against what was forgotten."""
+"""Figures of a study: errors against the share of the data and against steps, what was gained and what forgotten."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     Record = Mapping[str, Any]
 
@@ -76,8 +77,7 @@ def error_against_share(records: Sequence[Record], split: str) -> str:
     """Draw the errors of every variant against the share of the training frames, with the deviation over seeds."""
     drawn = {name: curves(records, split, name) for name in QUANTITIES}
     panels = [name for name, found in drawn.items() if found]
-    variants = list(dict.fromkeys(record["variant"] for record in records))
-    colours = {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(variants)}
+    colours = _colours(records)
     figure = new_figure(60 + _PANEL * len(panels))
     axes_of = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, name in zip(axes_of, panels, strict=True):
@@ -90,8 +90,7 @@ def error_against_share(records: Sequence[Record], split: str) -> str:
         axes.set_xticks(sorted({record["fraction"] for record in records}))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
-    handles = [Line2D([], [], color=colours[name], marker="o", markersize=4) for name in variants]
-    legend_above(figure, handles, variants)
+    _legend(figure, colours)
     return to_svg(
         figure,
         name=f"error against share {split}",
@@ -100,14 +99,92 @@ def error_against_share(records: Sequence[Record], split: str) -> str:
     )
 
 
+def _colours(records: Sequence[Record]) -> dict[str, str]:
+    variants = dict.fromkeys(record["variant"] for record in records)
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(variants)}
+
+
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    handles = [Line2D([], [], color=colour, marker="o", markersize=4) for colour in colours.values()]
+    legend_above(figure, handles, list(colours))
+
+
 def _curve(axes: Axes, points: Sequence[Point], colour: str) -> None:
     shares, means, spreads = (np.array([point[index] for point in points]) for index in range(3))
     axes.plot(shares, means, color=colour, linewidth=1.6)
-    if spreads.any():  # a bar of no height still puts rounding errors beside its value, which spoils the axis
-        axes.errorbar(shares, means, np.minimum(spreads, 0.95 * means), color=colour, linestyle="none", capsize=3)
+    _bars(axes, (shares, means, spreads), colour)
     for point in points:
         face = "none" if point.failed else colour
         axes.plot(point.fraction, point.mean, marker="o", markersize=5, color=colour, markerfacecolor=face)
+
+
+class Milestone(NamedTuple):
+    """Force errors on the validation frames of the runs of one variant after some steps."""
+
+    steps: int
+    mean: float
+    spread: float
+    """Standard deviation over seeds; zero for one."""
+
+
+def learning_curves(records: Sequence[Record], fraction: float) -> dict[str, list[Milestone]]:
+    """Return force RMSE [meV/Angstrom] on the validation frames during training, by variant.
+
+    Where the runs of a variant were not validated after the same steps, those of its first run count.
+
+    Parameters
+    ----------
+    records
+        Of :func:`mace_ft_bench.finetune.study.run_study`. Those of earlier releases have no history and are left out.
+    fraction
+        Share of the training frames.
+    """
+    found: dict[str, list[Milestone]] = {}
+    for variant in dict.fromkeys(record["variant"] for record in records):
+        runs = [
+            {entry["steps"]: entry["forces"] for entry in record.get("history", []) if entry["forces"] is not None}
+            for record in records
+            if (record["variant"], record["fraction"]) == (variant, fraction) and record.get("history")
+        ]
+        for steps in runs[0] if runs else ():
+            values = [run[steps] for run in runs if steps in run]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            if steps > 0:
+                found.setdefault(variant, []).append(Milestone(steps, float(np.mean(values)), spread))
+    return found
+
+
+def error_against_steps(records: Sequence[Record]) -> str:
+    """Draw the force errors on the validation frames during training, a panel per share; nothing without a history."""
+    drawn = {fraction: learning_curves(records, fraction) for fraction in sorted({r["fraction"] for r in records})}
+    drawn = {fraction: found for fraction, found in drawn.items() if found}
+    if not drawn:
+        return ""
+    colours = _colours(records)
+    figure = new_figure(60 + _PANEL * len(drawn))
+    panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (fraction, found) in zip(panels, drawn.items(), strict=True):
+        axes.set_yscale("log")
+        label = f"{QUANTITIES['forces']}, share {fraction:g}" if len(drawn) > 1 else QUANTITIES["forces"]
+        tidy(axes, "steps" if axes is panels[-1] else "", label)
+        for variant, points in found.items():
+            steps, means, spreads = (np.array([point[index] for point in points]) for index in range(3))
+            axes.plot(steps, means, color=colours[variant], linewidth=1.6, marker="o", markersize=4)
+            _bars(axes, (steps, means, spreads), colours[variant])
+        label_logarithmic(axes)
+    _legend(figure, colours)
+    return to_svg(
+        figure,
+        name="error against steps",
+        title="Force RMSE on the validation frames during training",
+        description="Points are means over seeds, bars standard deviations.",
+    )
+
+
+def _bars(axes: Axes, points: tuple[np.ndarray, np.ndarray, np.ndarray], colour: str) -> None:
+    places, means, spreads = points
+    if spreads.any():  # a bar of no height still puts rounding errors beside its value, which spoils the axis
+        axes.errorbar(places, means, np.minimum(spreads, 0.95 * means), color=colour, linestyle="none", capsize=3)
 
 
 def forgetting_against_gain(records: Sequence[Record], split: str, domain: str, quantity: str = "forces") -> str:

@@ -11,6 +11,7 @@ from mace_ft_bench.leaderboard.study_figures import (
     QUANTITIES,
     curves,
     error_against_share,
+    error_against_steps,
     forgetting_against_gain,
     overall,
 )
@@ -81,6 +82,7 @@ def to_html(records: Sequence[Record], *, name: str, steps: int) -> str:
             }
             for split in compared_splits(records)
         ],
+        during=markup(error_against_steps(records)),
     )
 
 

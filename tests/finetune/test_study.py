@@ -138,6 +138,8 @@ def test_every_run_is_a_record_and_none_is_made_twice(files, small, monkeypatch)
     assert all(record["status"] == "ok" for record in records)
     assert {entry["name"] for entry in records[0]["report"]["splits"]} == {"train", "valid", "test.xyz"}
     assert records[0]["report"]["forgetting"][0]["frames"] == 4
+    assert [entry["steps"] for entry in records[0]["history"]] == [0, 2, 4, 6, 8, 10, 12]
+    assert all(entry["forces"] > 0 for entry in records[0]["history"])
     monkeypatch.setattr(studies, "train", None)  # would fail if it were called
     assert run_study(study, base, files / "out") == records
 

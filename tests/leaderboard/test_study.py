@@ -6,7 +6,13 @@ import csv
 
 import pytest
 
-from mace_ft_bench.leaderboard.study_figures import curves, error_against_share, forgetting_against_gain
+from mace_ft_bench.leaderboard.study_figures import (
+    curves,
+    error_against_share,
+    error_against_steps,
+    forgetting_against_gain,
+    learning_curves,
+)
 from mace_ft_bench.leaderboard.study_page import compared_splits, table_rows, to_csv, write_study
 
 
@@ -29,6 +35,7 @@ def record(variant, fraction, seed, forces, **options):
         "seed": seed,
         "name": f"{variant}-{fraction:g}-{seed}",
         "status": "ok",
+        "history": [{"steps": steps, "forces": forces + 300.0 / (1 + steps)} for steps in (0, 9, 19)],
         "report": {"splits": splits, "forgetting": forgotten},
     }
 
@@ -75,11 +82,30 @@ def test_every_run_has_its_rows(records):
     assert [row["status"] for row in rows if row["seed"] == "3" and row["variant"] == "scratch"] == ["failed"]
 
 
+def test_errors_during_training_are_means_over_seeds(records):
+    found = learning_curves(records, 0.1)
+    assert set(found) == {"full", "scratch"}
+    assert [point.steps for point in found["full"]] == [9, 19]  # not the parent's own
+    assert found["full"][0].mean == pytest.approx(102.0 + 30.0)
+    assert found["full"][0].spread == pytest.approx(2**0.5)
+    assert found["scratch"][1] == (19, pytest.approx(215.0), 0.0)
+    assert learning_curves(records, 1.0).keys() == {"full"}
+
+
+def test_records_of_earlier_releases_are_drawn_without_their_history(records, tmp_path):
+    for item in records:
+        item.pop("history", None)
+    assert error_against_steps(records) == ""
+    page = write_study(records, tmp_path, name="x", steps=7).read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert "During training" not in page
+
+
 def test_the_page_is_whole_and_says_what_failed(records, tmp_path):
     page = write_study(records, tmp_path, name="a & b", steps=7).read_text(encoding="utf-8")
     assert "a &amp; b" in page
     assert "&lt;diverged&gt;" in page
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert "102 ± 1.4" in (tmp_path / "study.md").read_text(encoding="utf-8")
     assert (tmp_path / "study.csv").is_file()
 
