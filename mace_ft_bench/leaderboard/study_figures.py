@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 QUANTITIES = {"energy": "E [meV/atom]", "forces": "F [meV/Å]", "stress": "S [GPa]"}
 _PANEL = 190
 """Height [pt]."""
+_MARGIN = 1.2
+"""Of the axis of shares, a factor on either side."""
 
 
 class Point(NamedTuple):
@@ -80,14 +82,16 @@ def error_against_share(records: Sequence[Record], split: str) -> str:
     colours = _colours(records)
     figure = new_figure(60 + _PANEL * len(panels))
     axes_of = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    shares = sorted({record["fraction"] for record in records})
     for axes, name in zip(axes_of, panels, strict=True):
         axes.set_xscale("log")
+        axes.set_xlim(shares[0] / _MARGIN, shares[-1] * _MARGIN)  # a single share gives the axis no width
         axes.set_yscale("log")
         tidy(axes, "share of the training frames" if name == panels[-1] else "", QUANTITIES[name])
         for variant, points in drawn[name].items():
             _curve(axes, points, colours[variant])
         label_logarithmic(axes)
-        axes.set_xticks(sorted({record["fraction"] for record in records}))
+        axes.set_xticks(shares)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
     _legend(figure, colours)

@@ -110,9 +110,10 @@ def test_the_page_is_whole_and_says_what_failed(records, tmp_path):
     assert (tmp_path / "study.csv").is_file()
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
 @pytest.mark.parametrize("forces", [637.3247256341328, 270.51692705010646, 100.0])
-def test_one_run_is_drawn(forces):
-    # Rounding in matplotlib's error bars once left these axes no width.
-    only = [record("full", 0.5, 1, forces)]
+def test_one_run_is_drawn(forces, share):
+    # Rounding in matplotlib's error bars once left these axes no width; so did a single share.
+    only = [record("full", share, 1, forces)]
     assert error_against_share(only, "test.xyz").count("<svg") == 1
     assert forgetting_against_gain(only, "test.xyz", "domain.xyz").count("<svg") == 1
