@@ -25,7 +25,7 @@ def test_a_study_becomes_a_page(invoke, files):  # noqa: F811 - as above
     result = invoke()
     assert result.exit_code == 0, result.output
     assert "test.xyz" in result.output
-    assert (files / "out" / "study.html").read_text().count("<svg") == 2
+    assert (files / "out" / "study.html").read_text().count("<svg") == 3
     assert (files / "out" / "runs" / "full-0.5-1" / "full-0.5-1.safetensors").is_file()
 
 
