@@ -263,9 +263,12 @@ def _claim(folder: Path, study: StudyConfig, base: FinetuneConfig, parents: dict
     path = folder / STUDY
     variants = study.variants
     if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        before = parse(earlier["study"], StudyConfig, where=str(path))
-        before_base = parse(earlier["recipe"], FinetuneConfig, where=str(path))
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            before = parse(earlier["study"], StudyConfig, where=str(path))
+            before_base = parse(earlier["recipe"], FinetuneConfig, where=str(path))
+        except (ValueError, LookupError, TypeError) as error:
+            raise DataError(f"{path} is damaged.", fix="choose another --out folder.") from error
         started_from = earlier.get("parents", parents)  # folders of earlier releases do not say
         _refuse_another(folder, (before, before_base, started_from), (study, base, parents))
         variants, parents = before.variants | study.variants, started_from | parents

@@ -225,6 +225,14 @@ def test_another_study_is_refused(files, small, monkeypatch):
             run_study(other, other_base, files / "out")
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_damaged_folder_is_refused(files, small, text):
+    (files / "out").mkdir()
+    (files / "out" / "study.json").write_text(text)
+    with pytest.raises(DataError, match="is damaged"):
+        run_study(*small, files / "out")
+
+
 def test_a_study_may_grow_and_shrink(files, small, monkeypatch):
     """Runs that the folder has are not made again, and a variant left out for a while is not forgotten."""
     study, base = small
